@@ -1,0 +1,43 @@
+"""Secrets at rest: encrypted in their column, readable as a plain attribute, never part of a query or log."""
+
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, MultiFernet
+from django.conf import settings
+
+
+@lru_cache(maxsize=1)
+def _box(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def encrypt(text: str) -> str:
+    """Ciphertext under the newest key of OTA_ENCRYPTION_KEYS."""
+    return _box(tuple(settings.OTA_ENCRYPTION_KEYS)).encrypt(text.encode()).decode()
+
+
+def decrypt(token: str) -> str:
+    """The text again; `cryptography.fernet.InvalidToken` if no configured key made it."""
+    return _box(tuple(settings.OTA_ENCRYPTION_KEYS)).decrypt(token.encode()).decode()
+
+
+def rotate(token: str) -> str:
+    """The same text under the newest key."""
+    return _box(tuple(settings.OTA_ENCRYPTION_KEYS)).rotate(token.encode()).decode()
+
+
+class Secret:
+    """Descriptor over a column of ciphertext: `secret = Secret("secret_encrypted")`."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    def __get__(self, row: Any, owner: type) -> str:
+        if row is None:
+            return ""
+        token: str = getattr(row, self.column)
+        return decrypt(token) if token else ""
+
+    def __set__(self, row: Any, value: str) -> None:
+        setattr(row, self.column, encrypt(value) if value else "")

@@ -1,0 +1,19 @@
+"""App configurations of the wiring: our admin site, and the platform's own small tables and checks."""
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class ConsoleAdminConfig(AdminConfig):
+    """Django's admin with our site: navigation, dashboard, scoping to the account."""
+
+    default_site = "otaplatform.admin.ConsoleSite"
+
+
+class PlatformConfig(AppConfig):
+    name = "otaplatform"
+    verbose_name = _("Platform")
+
+    def ready(self) -> None:
+        from otaplatform import checks  # noqa: F401  (registers the system checks)

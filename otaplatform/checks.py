@@ -1,0 +1,1 @@
+"""System checks: wrong combinations of settings are said at start, with what to do."""

@@ -1,0 +1,218 @@
+"""All settings, read from the environment. Wrong combinations are reported by `otaplatform.checks`."""
+
+import secrets
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+import environ
+from cryptography.fernet import Fernet
+from csp.constants import NONE, SELF
+
+from otaplatform.keys import read_or_create
+
+# Generic Django classes (ModelAdmin[Device], QuerySet[Task]) take their parameter at run time too.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+OTA_DATA_DIR = Path(env.str("OTA_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+KEYS_DIR = OTA_DATA_DIR / "keys"
+
+DEBUG = env.bool("OTA_DEBUG", default=False)
+SECRET_KEY = env.str("OTA_SECRET_KEY", default="") or read_or_create(
+    KEYS_DIR / "secret_key", lambda: secrets.token_urlsafe(50)
+)
+# Newest first; older keys still decrypt. `manage.py rotate_secrets` re-encrypts under the first.
+OTA_ENCRYPTION_KEYS: list[str] = env.list("OTA_ENCRYPTION_KEYS", default=[]) or [
+    read_or_create(KEYS_DIR / "encryption_key", lambda: Fernet.generate_key().decode())
+]
+
+# ---- where we are reached ----------------------------------------------------------------------------
+OTA_BIND = env.str("OTA_BIND", default="127.0.0.1")
+OTA_HTTP_PORT = env.int("OTA_HTTP_PORT", default=8000)
+OTA_MQTT_PORT = env.int("OTA_MQTT_PORT", default=1883)
+OTA_PUBLIC_URL = env.str("OTA_PUBLIC_URL", default=f"http://127.0.0.1:{OTA_HTTP_PORT}").rstrip("/")
+_public_host = environ.urlparse(OTA_PUBLIC_URL).hostname or "127.0.0.1"
+ALLOWED_HOSTS = env.list("OTA_ALLOWED_HOSTS", default=[]) or ["127.0.0.1", "localhost", "[::1]", _public_host]
+CSRF_TRUSTED_ORIGINS = [OTA_PUBLIC_URL]
+_https = OTA_PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("OTA_BEHIND_PROXY", default=False) else None
+)
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# ---- applications ------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "otaplatform.apps.ConsoleAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "csp",
+    "django_celery_beat",
+    "otaplatform.accounts",
+    "devices",
+    "firmware",
+    "campaigns",
+    "otaplatform.apps.PlatformConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "otaplatform.accounts.middleware.preferences",
+]
+ROOT_URLCONF = "otaplatform.urls"
+ASGI_APPLICATION = "otaplatform.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
+                "django.template.context_processors.tz",
+                "otaplatform.console.context",
+            ],
+        },
+    }
+]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# ---- data --------------------------------------------------------------------------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{OTA_DATA_DIR / 'db.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Without WAL and IMMEDIATE several writing processes meet "database is locked" by the thousand.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("OTA_DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{OTA_DATA_DIR / 'redis.sock'}")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "capacity": 1000},
+    }
+}
+
+# Firmware files never travel through MEDIA_URL; devices fetch them by signed links only.
+MEDIA_ROOT = OTA_DATA_DIR / "files"
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+FILE_UPLOAD_PERMISSIONS = 0o600
+STATIC_URL = "/static/"
+STATIC_ROOT = OTA_DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# ---- people ------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# ---- background work ---------------------------------------------------------------------------------
+CELERY_BROKER_URL = env.str(
+    "OTA_CELERY_BROKER_URL",
+    default="redis+socket://" + REDIS_URL.removeprefix("unix://")
+    if REDIS_URL.startswith("unix://")
+    else REDIS_URL,
+)
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {
+    "campaigns.tasks.dispatch*": {"queue": "dispatch"},
+    "campaigns.tasks.expand*": {"queue": "expand"},
+}
+# Only our own ticks are scheduled; Celery's result clean-up has nothing to clean.
+CELERY_RESULT_EXPIRES = None
+
+# ---- devices -----------------------------------------------------------------------------------------
+# Empty: the gateway runs the embedded broker itself, and everybody reaches it on OTA_MQTT_PORT.
+MQTT_URL = env.str("MQTT_URL", default="")
+OTA_MQTT_PASSWORD = env.str("OTA_MQTT_PASSWORD", default="") or read_or_create(
+    KEYS_DIR / "mqtt_password", lambda: secrets.token_urlsafe(32)
+)
+OTA_MQTT_TLS_PORT = env.int("OTA_MQTT_TLS_PORT", default=0)
+OTA_MQTT_TLS_CERT = env.str("OTA_MQTT_TLS_CERT", default="")
+OTA_MQTT_TLS_KEY = env.str("OTA_MQTT_TLS_KEY", default="")
+
+# ---- firmware ----------------------------------------------------------------------------------------
+OTA_MAX_FIRMWARE_MB = env.int("OTA_MAX_FIRMWARE_MB", default=10)
+OTA_MAX_FIRMWARE_FILES = env.int("OTA_MAX_FIRMWARE_FILES", default=100)
+OTA_LINK_HOURS = env.int("OTA_LINK_HOURS", default=24)
+
+DEMO = env.int("OTA_DEMO", default=0)
+
+try:
+    OTA_VERSION = version("otaplatform")
+except PackageNotFoundError:
+    import tomllib
+
+    OTA_VERSION = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("OTA_LOG_LEVEL", default="INFO")},
+}

@@ -1,0 +1,9 @@
+"""The table of contents of every address."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("", admin.site.urls),
+]

@@ -1,0 +1,27 @@
+"""Settings of the test suite: the real ones, with a data directory that is thrown away."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_data_dir = tempfile.mkdtemp(prefix="ota-tests-")
+atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
+os.environ["OTA_DATA_DIR"] = _data_dir
+os.environ.setdefault("OTA_PUBLIC_URL", "http://ota.example")
+
+from otaplatform.settings import *  # noqa: E402, F403
+from otaplatform.settings import CHANNEL_LAYERS, DATABASES, OTA_DATA_DIR  # noqa: E402
+
+# A slow hash protects stored passwords; the suite has none worth protecting.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+if not os.environ.get("REDIS_URL"):
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CHANNEL_LAYERS["default"] = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+CELERY_TASK_ALWAYS_EAGER = False
+CELERY_BROKER_URL = os.environ.get("REDIS_URL", "memory://")
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file, because the browser's server thread and gateway threads open connections of their own.
+    DATABASES["default"]["TEST"] = {"NAME": str(OTA_DATA_DIR / "test.sqlite3")}
+ALLOWED_HOSTS = ["*"]
+WHITENOISE_AUTOREFRESH = True
