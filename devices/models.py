@@ -163,6 +163,26 @@ class DeviceVersion(models.Model):
         return self.version
 
 
+class DeviceVersionChange(models.Model):
+    """The history of what a device reported; rows are only ever added."""
+
+    device = models.ForeignKey(
+        Device, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="version_changes"
+    )
+    module = models.CharField(_("module"), max_length=64)
+    before = models.CharField(_("version before"), max_length=64, blank=True)
+    version = models.CharField(_("version"), max_length=64)
+    at = models.DateTimeField(_("time"))
+
+    class Meta:
+        verbose_name = _("version change")
+        verbose_name_plural = _("version changes")
+        indexes = [models.Index(fields=["device", "-id"], name="version_changes_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.before} → {self.version}"
+
+
 class Channel(models.TextChoices):
     MQTT = "mqtt", "MQTT"
     HTTPS = "https", "HTTPS"
