@@ -175,6 +175,7 @@ _BARE: dict[int, type[Bare]] = {
     Kind.DISCONNECT: Disconnect,
 }
 _KIND_OF: dict[type[Ack] | type[Bare], int] = {cls: kind for kind, cls in (*_ACKS.items(), *_BARE.items())}
+_KINDS = frozenset(Kind)
 _FLAGS_0010 = frozenset({Kind.PUBREL, Kind.SUBSCRIBE, Kind.UNSUBSCRIBE})
 
 
@@ -205,33 +206,37 @@ def encode(packet: Packet) -> bytes:
 class Decoder:
     """Turns a stream of bytes, cut anywhere, into packets.
 
-    `max_size` bounds a packet's remaining length in bytes (its fixed header comes on top) and may be changed
-    between calls. After an error the decoder is of no further use.
+    `max_size` bounds a packet's remaining length in bytes (its fixed header comes on top), `first_size` that
+    of the first packet, which a server reads before it knows the client. After an error the decoder is of no
+    further use.
     """
 
-    def __init__(self, max_size: int = DEFAULT_MAX_SIZE) -> None:
-        self.max_size = max_size
+    def __init__(self, max_size: int = DEFAULT_MAX_SIZE, first_size: int | None = None) -> None:
+        self._bound = max_size if first_size is None else first_size
+        self._later_bound = max_size
         self._buffer = bytearray()
         self._level = MQTT_3_1_1
 
-    def feed(self, data: bytes) -> list[Packet]:
+    def feed(self, data: bytes | bytearray) -> list[Packet]:
         """The packets completed by `data`. Raises MalformedPacket."""
         buffer = self._buffer
         buffer += data
         packets: list[Packet] = []
         start = 0
         while (body := self._locate_body(start)) is not None:
-            packet = self._decode(buffer[start], bytes(buffer[body]))
+            packet = _decode(buffer[start], bytes(buffer[body]))
             if isinstance(packet, Connect):
                 self._level = packet.level
             packets.append(packet)
-            start = body.stop
+            start, self._bound = body.stop, self._later_bound
         del buffer[:start]
         return packets
 
     def _locate_body(self, start: int) -> slice | None:
         """Where the body of the packet at `start` lies, or None while it is not complete."""
         buffer, length = self._buffer, 0
+        if start < len(buffer):
+            self._check_first_byte(buffer[start])
         for index in range(4):
             position = start + 1 + index
             if position >= len(buffer):
@@ -241,23 +246,28 @@ class Decoder:
                 break
         else:
             raise MalformedPacket("remaining length has more than four bytes")
-        if length > self.max_size:
-            raise PacketTooLarge(f"{length} bytes announced, {self.max_size} allowed")
+        if length > self._bound:
+            raise PacketTooLarge(f"{length} bytes announced, {self._bound} allowed")
         body = slice(position + 1, position + 1 + length)
         return body if body.stop <= len(buffer) else None
 
-    def _decode(self, first: int, content: bytes) -> Packet:
+    def _check_first_byte(self, first: int) -> None:
         kind, flags = first >> 4, first & 0x0F
-        body = _Body(content)
         if kind == Kind.PUBLISH:
-            return _decode_publish(flags, body)
+            return
         if self._level == MQTT_3_1 and kind in _FLAGS_0010:
             flags &= 0b0111  # MQTT 3.1 sets DUP on these when it repeats them
-        if flags != (0b0010 if kind in _FLAGS_0010 else 0):
-            raise MalformedPacket(f"flags {flags:04b} on packet type {kind}")
-        packet = _decode_unflagged(kind, body)
-        body.end()
-        return packet
+        if kind not in _KINDS or flags != (0b0010 if kind in _FLAGS_0010 else 0):
+            raise MalformedPacket(f"first byte {first:#04x}")
+
+
+def _decode(first: int, content: bytes) -> Packet:
+    kind, body = first >> 4, _Body(content)
+    if kind == Kind.PUBLISH:
+        return _decode_publish(first & 0x0F, body)
+    packet = _decode_unflagged(kind, body)
+    body.end()
+    return packet
 
 
 def _decode_unflagged(kind: int, body: _Body) -> Packet:
@@ -274,10 +284,8 @@ def _decode_unflagged(kind: int, body: _Body) -> Packet:
             return Subscribe(body.packet_id(), body.some(lambda: (body.topic(), body.qos(body.byte()))))
         case Kind.SUBACK:
             return SubAck(body.packet_id(), body.some(body.granted))
-        case Kind.UNSUBSCRIBE:
-            return Unsubscribe(body.packet_id(), body.some(body.topic))
         case _:
-            raise MalformedPacket(f"packet type {kind}")
+            return Unsubscribe(body.packet_id(), body.some(body.topic))
 
 
 def _decode_publish(flags: int, body: _Body) -> Publish:

@@ -121,6 +121,7 @@ def test_connect_as_the_specification_writes_it() -> None:
         pytest.param(b"\x00\x00", id="packet type 0"),
         pytest.param(b"\xf0\x00", id="packet type 15"),
         pytest.param(b"\xc1\x00", id="flags on PINGREQ"),
+        pytest.param(b"G", id="the first byte of GET, before any other"),
         pytest.param(b"\xc0\x01\x00", id="body on PINGREQ"),
         pytest.param(b"\x30\xff\xff\xff\xff\x01", id="length of five bytes"),
         pytest.param(b"\x36\x05\x00\x01a\x00\x01", id="QoS 3"),
@@ -160,6 +161,14 @@ def test_a_packet_above_the_bound_is_refused_before_its_body_arrives() -> None:
     assert Decoder(max_size=200).feed(b"\x30\xc8\x01") == []
     with pytest.raises(codec.PacketTooLarge):
         Decoder(max_size=200).feed(b"\x30\xc9\x01")
+
+
+def test_the_first_packet_may_have_a_bound_of_its_own() -> None:
+    long = encode(codec.Publish("a", bytes(50)))
+    decoder = Decoder(max_size=200, first_size=20)
+    assert len(decoder.feed(CONNECT + long)) == 2
+    with pytest.raises(codec.PacketTooLarge):
+        Decoder(max_size=200, first_size=20).feed(long)
 
 
 @pytest.mark.parametrize(
