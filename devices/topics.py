@@ -79,6 +79,11 @@ def build(kind: Kind, product_key: str, device_name: str) -> str:
     return _PATTERNS[kind].format(product_key, device_name)
 
 
+def upgrade(product_key: str, device_name: str) -> str:
+    """Where a device is told of a package."""
+    return build(Kind.UPGRADE, product_key, device_name)
+
+
 REPORT_FILTERS: Final = tuple(sorted(build(kind, "+", "+") for kind in UPLINK))
 GATEWAY_FILTERS: Final = (*REPORT_FILTERS, build(Kind.PRESENCE, "+", "+"), EPOCH)
 """Everything the gateway subscribes to on the embedded broker."""
