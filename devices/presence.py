@@ -32,9 +32,10 @@ class Down:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of events came to: devices that (re)connected and are up, and devices now down."""
+    """What a batch of events came to: those that counted, and the devices that are up and down after it."""
 
-    up: dict[int, datetime] = field(default_factory=dict)
+    counted: set[Up | Down] = field(default_factory=set)
+    up: set[int] = field(default_factory=set)
     down: set[int] = field(default_factory=set)
 
 
@@ -60,14 +61,15 @@ def record(events: Sequence[Up | Down]) -> Changes:
                 continue
             row.is_up, row.connection_id, row.epoch = True, event.connection_id, event.epoch
             row.changed_at = row.connected_at = event.at
-            changes.up[row.pk] = event.at
+            changes.up.add(row.pk)
             changes.down.discard(row.pk)
         elif row.is_up and row.connection_id == event.connection_id and row.epoch == event.epoch:
             row.is_up, row.changed_at = False, event.at
-            changes.up.pop(row.pk, None)
+            changes.up.discard(row.pk)
             changes.down.add(row.pk)
         else:
             continue
+        changes.counted.add(event)
         touched[row.pk] = row
     _store(list(touched.values()))
     return changes

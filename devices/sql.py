@@ -28,10 +28,13 @@ def rows(alias: str, columns: dict[str, str], values: Sequence[Sequence[Any]]) -
     if connection.vendor == "postgresql":
         arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
         columns_of_values = [[row[index] for row in values] for index in range(len(columns))]
-        return f"unnest({arrays}) AS {alias}({', '.join(columns)})", columns_of_values
-    picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
+        names = ", ".join(f'"{name}"' for name in columns)
+        return f"unnest({arrays}) AS {alias}({names})", columns_of_values
+    picks = ", ".join(
+        f"json_extract(value, '$[{index}]') AS \"{name}\"" for index, name in enumerate(columns)
+    )
     text = json.dumps([[adapt(value) for value in row] for row in values])
-    return f"(SELECT {picks} FROM json_each(%s)) AS {alias}", [text]
+    return f"(SELECT {picks} FROM json_each(%s)) AS {alias}", [text]  # noqa: S608  (names are ours)
 
 
 def execute(sql: str, parameters: Iterable[Any]) -> list[tuple[Any, ...]]:

@@ -36,17 +36,25 @@ def current(device_ids: Sequence[int]) -> dict[Key, str]:
     }
 
 
-def record(informs: Sequence[Inform]) -> dict[Key, str | None]:
+@dataclass(slots=True)
+class Recorded:
+    """{(device id, module): version before, or None} of those that changed, and what that does to counters."""
+
+    before: dict[Key, str | None]
+    counts: Counter[tuple[int, str, str]]
+
+
+def record(informs: Sequence[Inform]) -> Recorded:
     """Store the last report of each device and module, inside the caller's transaction.
 
-    Returns {(device id, module): version before, or None} of those that changed. A report that repeats what
-    is stored writes nothing.
+    A report that repeats what is stored writes nothing. The counters are left to the caller, which writes
+    them last (`counters.add_versions`).
     """
     last = {(inform.device_id, inform.module): inform for inform in informs}
     before = current([device for device, _ in last])
     changed = [key for key, inform in last.items() if before.get(key) != inform.version]
     if not changed:
-        return {}
+        return Recorded({}, Counter())
     # Another gateway may report for the same device: its presence row orders the two.
     presence.lock([device for device, _ in changed])
     before = current([device for device, _ in changed])
@@ -68,8 +76,7 @@ def record(informs: Sequence[Inform]) -> dict[Key, str | None]:
         )
         for key in changed
     )
-    counters.add_versions(deltas)
-    return {key: before.get(key) for key in changed}
+    return Recorded({key: before.get(key) for key in changed}, deltas)
 
 
 def _store(informs: Sequence[Inform]) -> None:

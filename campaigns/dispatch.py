@@ -1,0 +1,334 @@
+"""Server to device: claim what may go now, hand it to the broker, stamp what the broker took.
+
+A claim commits before its message leaves, so a crash between the two costs a second push and never a lost
+task: `sweep` makes an unacknowledged push again. NOTIFIED means handed to the broker.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+from firmware.signing import digestsign
+
+from campaigns import moves, wire
+from campaigns.life import MAX_RETURNS, Event, State
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import UPDATING, EventKind, Reason, TaskStatus
+from devices import sql, topics, versions
+from devices.models import Channel, Device
+from firmware.links import make_link
+from firmware.models import Firmware, FirmwareFile
+from firmware.services import FileUnavailableError, verify_files
+
+logger = logging.getLogger(__name__)
+
+CLAIM = 1000
+Send = Callable[[Sequence[tuple[str, bytes]]], list[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One device to be told of one package."""
+
+    task_id: int
+    device_id: int
+    product_key: str
+    device_name: str
+    package: wire.Package
+    url: str
+
+
+def open_campaigns(now: datetime) -> list[Campaign]:
+    """Campaigns with something that may be pushed now; the gates that concern a whole campaign."""
+    ready = UpdateTask.objects.filter(
+        campaign=OuterRef("pk"), status=TaskStatus.QUEUED, ready_at__isnull=False, ready_at__lte=now
+    )
+    return list(
+        Campaign.objects.running()
+        .filter(Exists(ready), is_paused=False)
+        .select_related("firmware", "product")
+        .order_by("id")
+    )
+
+
+def dispatch(send: Send, now: datetime | None = None, *, limit: int = CLAIM) -> set[int]:
+    """Push up to `limit` ready tasks of each open campaign; the campaigns in which something moved.
+
+    `send` publishes (topic, payload) pairs and answers for each whether the broker acknowledged it. Safe to
+    run in any number of workers at once: a row is claimed by exactly one.
+    """
+    now = now or timezone.now()
+    touched = set()
+    for campaign in open_campaigns(now):
+        if not _files_are_whole(campaign, now):
+            touched.add(campaign.pk)
+            continue
+        claimed = claim(campaign, now, limit)
+        if claimed is None:
+            continue
+        touched.add(campaign.pk)
+        pushes = _pushes(campaign.firmware, claimed, now)
+        taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p, now)) for p in pushes])
+        acknowledge([push.task_id for push, ok in zip(pushes, taken, strict=True) if ok], now)
+    return touched
+
+
+def _payload(push: Push, now: datetime) -> bytes:
+    return wire.push_payload(push.package, url=push.url, now_ms=int(now.timestamp() * 1000))
+
+
+def _files_are_whole(campaign: Campaign, now: datetime) -> bool:
+    """Digest the stored file again before a campaign's first push; a damaged one ends the campaign."""
+    if campaign.file_checked_at is not None:
+        return True
+    try:
+        verify_files(campaign.firmware)
+    except FileUnavailableError as error:
+        logger.error("campaign %s: firmware file unavailable: %s", campaign.pk, error)
+        stop_for_missing_file(campaign, now)
+        return False
+    Campaign.objects.filter(pk=campaign.pk).update(file_checked_at=now)
+    return True
+
+
+def stop_for_missing_file(campaign: Campaign, now: datetime) -> None:
+    """Fail what waits, a chunk at a time, with FILE_UNAVAILABLE; nothing more is pushed."""
+    while True:
+        with transaction.atomic():
+            waiting = UpdateTask.objects.filter(campaign=campaign, status=TaskStatus.QUEUED).order_by("id")
+            states = moves.read(waiting[:CLAIM])
+            for state in states:
+                state.move(TaskStatus.FAILED, now, reason=Reason.FILE_UNAVAILABLE.value)
+                state.reason, state.ready_at = Reason.FILE_UNAVAILABLE.value, None
+            moved, counts = moves.write(states, now)
+            moves.add_counts(counts)
+        if not moved:
+            return
+
+
+def _allowance(campaign: Campaign, now: datetime, limit: int) -> int:
+    """How many the rate limit lets through; the campaign's row is locked, so workers count exactly."""
+    if campaign.max_per_minute is None:
+        return limit
+    row = Campaign.objects.select_for_update().get(pk=campaign.pk)
+    minute = now.replace(second=0, microsecond=0)
+    used = row.rate_used if row.rate_minute == minute else 0
+    return max(0, min(limit, (row.max_per_minute or 0) - used))
+
+
+def _count_rate(campaign: Campaign, now: datetime, pushed: int) -> None:
+    minute = now.replace(second=0, microsecond=0)
+    same = Campaign.objects.filter(pk=campaign.pk, rate_minute=minute).update(
+        rate_used=F("rate_used") + pushed
+    )
+    if not same:
+        Campaign.objects.filter(pk=campaign.pk).update(rate_minute=minute, rate_used=pushed)
+
+
+def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[int, int]] | None:
+    """Take ready tasks of online devices, in one statement: (task id, device id) of those to push.
+
+    The version is looked at once more: a device that is on the target already succeeds, one that left the
+    chosen versions fails with NO_LONGER_MATCHES. None if nothing moved at all.
+    """
+    with transaction.atomic():
+        allowance = _allowance(campaign, now, limit)
+        if allowance == 0:
+            return None
+        rows = _claim_rows(campaign, now, allowance)
+        events = []
+        counts: dict[tuple[int, str], int] = defaultdict(int)
+        pushes = []
+        for task_id, device_id, status, attempt, version in rows:
+            counts[campaign.pk, TaskStatus.QUEUED.value] -= 1
+            counts[campaign.pk, status] += 1
+            if status == TaskStatus.NOTIFIED:
+                pushes.append((task_id, device_id))
+            events.append(
+                (
+                    task_id,
+                    Event(
+                        EventKind.PUSHED if status == TaskStatus.NOTIFIED else EventKind.MOVED,
+                        now,
+                        before=TaskStatus.QUEUED.value,
+                        after=status,
+                        attempt=attempt,
+                        reason=Reason.NO_LONGER_MATCHES.value if status == TaskStatus.FAILED else "",
+                        version=version or "",
+                    ),
+                )
+            )
+        moves.add_events(events)
+        if campaign.max_per_minute is not None:
+            _count_rate(campaign, now, len(pushes))
+        moves.add_counts(counts)
+    return pushes if rows else None
+
+
+def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int, int, str, int, str | None]]:
+    skip_locked = (
+        "FOR UPDATE OF t SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    )
+    chosen = _chosen_versions(campaign)
+    matches = "TRUE"
+    if chosen:
+        matches = f"due.version IN ({', '.join(['%s'] * len(chosen))})"
+    outcome = (
+        "CASE WHEN due.version = campaigns_updatetask.to_version THEN 'SUCCEEDED' "
+        f"WHEN {matches} THEN 'NOTIFIED' ELSE 'FAILED' END"
+    )
+    statement = f"""
+        WITH due AS (
+            SELECT t.id AS task_id, d.version AS version
+            FROM campaigns_updatetask t
+            JOIN devices_devicepresence p ON p.device_id = t.device_id
+            JOIN devices_brokerepoch b ON b.id = 1 AND b.epoch = p.epoch
+            LEFT JOIN devices_deviceversion d ON d.device_id = t.device_id AND d.module = t.module
+            WHERE t.campaign_id = %s AND t.status = 'QUEUED' AND t.ready_at IS NOT NULL AND t.ready_at <= %s
+              AND p.is_up AND p.channel = %s AND t.returns <= {MAX_RETURNS}
+              AND (p.reserved_until IS NULL OR p.reserved_until <= %s)
+            ORDER BY t.ready_at LIMIT %s {skip_locked}
+        )
+        UPDATE campaigns_updatetask SET
+            status = {outcome},
+            progress = CASE WHEN due.version = campaigns_updatetask.to_version THEN 100 ELSE progress END,
+            reason = CASE WHEN due.version = campaigns_updatetask.to_version THEN ''
+                          WHEN {matches} THEN reason ELSE 'NO_LONGER_MATCHES' END,
+            from_version = CASE WHEN due.version IS NULL OR due.version = campaigns_updatetask.to_version
+                                THEN from_version ELSE due.version END,
+            ready_at = NULL, pushed_at = %s, active_at = %s, acknowledged_at = NULL, changed_at = %s
+        FROM due WHERE campaigns_updatetask.id = due.task_id AND campaigns_updatetask.status = 'QUEUED'
+        RETURNING campaigns_updatetask.id, campaigns_updatetask.device_id, campaigns_updatetask.status,
+                  campaigns_updatetask.attempt, campaigns_updatetask.from_version
+    """  # noqa: S608  (the pieces are ours; values are parameters)
+    return sql.execute(
+        statement,
+        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, now, now, now],
+    )
+
+
+def _chosen_versions(campaign: Campaign) -> list[str]:
+    source = campaign.firmware.source_version
+    return [source] if source else list(campaign.source_versions)
+
+
+def acknowledge(task_ids: Sequence[int], now: datetime) -> None:
+    """The broker took these pushes."""
+    for ids in sql.chunks(task_ids):
+        UpdateTask.objects.filter(
+            id__in=ids, status__in=UPDATING, acknowledged_at__isnull=True, pushed_at__lte=now
+        ).update(acknowledged_at=now)
+
+
+def package_of(firmware: Firmware, file: FirmwareFile) -> wire.Package:
+    """What the wire says of a firmware."""
+    product = firmware.product
+    assert product is not None, "a campaign's firmware belongs to a product"
+    return wire.Package(
+        size=file.size,
+        version=firmware.version,
+        md5=file.md5,
+        sha256=file.sha256,
+        sign_method=firmware.sign_method,
+        module=firmware.module,
+        is_diff=bool(firmware.source_version),
+        digestsign=digestsign(file, product),
+    )
+
+
+def _pushes(firmware: Firmware, claimed: Sequence[tuple[int, int]], now: datetime) -> list[Push]:
+    if not claimed:
+        return []
+    file = firmware.files.get()
+    package = package_of(firmware, file)
+    names = _names(device for _, device in claimed)
+    return [
+        Push(task, device, *names[device], package=package, url=make_link(task, file, now))
+        for task, device in claimed
+        if device in names
+    ]
+
+
+def _names(device_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+    names: dict[int, tuple[str, str]] = {}
+    for ids in sql.chunks(list(device_ids)):
+        for pk, key, name in Device.objects.filter(id__in=ids).values_list(
+            "id", "product__product_key", "name"
+        ):
+            names[pk] = (key, name)
+    return names
+
+
+def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None) -> dict[int, Push]:
+    """What each device that asks (device id, module or None) is to be given, after committing it.
+
+    A pull passes the same gates as a push, but needs no presence and no spacing: the device itself asks.
+    QUEUED, NOTIFIED and IN_PROGRESS tasks are answered; a QUEUED one becomes NOTIFIED.
+    """
+    now = now or timezone.now()
+    wanted = dict(requests)
+    tasks = (
+        UpdateTask.objects.filter(
+            device__in=list(wanted),
+            status__in=[TaskStatus.QUEUED, *UPDATING],
+            campaign__is_paused=False,
+            campaign__status="in_progress",
+        )
+        .filter(Q(due_at__isnull=True) | Q(due_at__lte=now))
+        .exclude(device__presence__reserved_until__gt=now)
+        .order_by("id")
+    )
+    answers: dict[int, Push] = {}
+    by_campaign: dict[int, list[State]] = defaultdict(list)
+    for state in moves.read(tasks):
+        if wanted[state.device_id] in (None, state.module):
+            by_campaign[state.campaign_id].append(state)
+    campaigns = Campaign.objects.select_related("firmware", "product").in_bulk(list(by_campaign))
+    for pk, states in by_campaign.items():
+        campaign = campaigns[pk]
+        if not _files_are_whole(campaign, now):
+            continue
+        claimed = _claim_pulled(campaign, states, now)
+        for push in _pushes(campaign.firmware, claimed, now):
+            answers[push.device_id] = push
+    return answers
+
+
+def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> list[tuple[int, int]]:
+    chosen = _chosen_versions(campaign)
+    running = versions.current([state.device_id for state in states])
+    with transaction.atomic():
+        room = _allowance(campaign, now, len(states))
+        answered = []
+        for state in states:
+            version = running.get((state.device_id, state.module))
+            if state.status == TaskStatus.QUEUED:
+                if version == state.to_version:
+                    state.move(TaskStatus.SUCCEEDED, now, version=version)
+                    state.progress, state.ready_at = 100, None
+                    continue
+                if chosen and version not in chosen and not state.pushed_at:
+                    state.move(TaskStatus.FAILED, now, reason=Reason.NO_LONGER_MATCHES.value)
+                    state.reason, state.ready_at = Reason.NO_LONGER_MATCHES.value, None
+                    continue
+                if room == 0:
+                    continue
+                room -= 1
+                state.move(TaskStatus.NOTIFIED, now, kind=EventKind.PULLED, version=version or "")
+            else:
+                state.note(EventKind.PULLED, now, version=version or "")
+            state.ready_at, state.pushed_at, state.active_at = None, now, now
+            # The answer goes straight to the device that asked; there is no PUBACK to wait for.
+            state.acknowledged_at, state.is_changed = now, True
+            answered.append(state)
+        moved, counts = moves.write([state for state in states if state.is_changed], now)
+        if campaign.max_per_minute is not None:
+            fresh = sum(1 for state in answered if state.id in moved and state.status_before == "QUEUED")
+            _count_rate(campaign, now, fresh)
+        moves.add_counts(counts)
+    return [(state.id, state.device_id) for state in answered if state.id in moved]

@@ -1,0 +1,133 @@
+"""Dynamic campaigns: devices that match later get their task at that moment."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db.models import Max
+
+from campaigns.applied import Applied
+from campaigns.models import Campaign, CampaignDevice, UpdateTask
+from campaigns.states import ACTIVE, Region, TaskStatus
+from devices import presence, sql
+from devices.models import Channel, Device, DevicePresence, DeviceVersion
+
+# A device that keeps reporting a matching version is taken in this often by one campaign, then no more.
+MAX_MATCHES = 10
+
+
+def enrol(
+    informed: Iterable[tuple[int, str]],
+    now: datetime,
+    applied: Applied,
+    *,
+    ended: Iterable[int] = (),
+    activated: Iterable[int] = (),
+) -> None:
+    """Give matching devices a task, in the caller's transaction; what came of it is added to `applied`.
+
+    `informed` are (device id, module) that just reported; `ended` are devices whose task just ended, which
+    a campaign may have passed over while they were busy; `activated` authenticated for the first time. A
+    product's campaigns are asked newest first, and the first that matches, or whose target the device
+    already runs, ends the search: two campaigns never throw a device back and forth.
+    """
+    reported = {device for device, _ in informed}
+    candidates = reported | set(ended) | set(activated)
+    if not candidates or not Campaign.objects.matching().exists():
+        return
+    devices = {
+        pk: product
+        for ids in sql.chunks(sorted(candidates))
+        for pk, product in Device.objects.usable().activated().filter(id__in=ids).values_list("id", "product")
+    }
+    campaigns = defaultdict(list)
+    for each in (
+        Campaign.objects.matching().filter(product__in=set(devices.values())).select_related("firmware")
+    ):
+        campaigns[each.product_id].append(each)
+    devices = {pk: product for pk, product in devices.items() if product in campaigns}
+    if not devices:
+        return
+    # Under these locks nobody else starts a task for the same devices.
+    rows = presence.lock(list(devices))
+    online = set(
+        DevicePresence.objects.online(now)
+        .filter(pk__in=rows, channel=Channel.MQTT)
+        .values_list("pk", flat=True)
+    )
+    busy = set(
+        UpdateTask.objects.filter(device__in=devices, status__in=ACTIVE).values_list("device_id", flat=True)
+    )
+    running = {
+        (device, module): version
+        for device, module, version in DeviceVersion.objects.filter(device__in=devices).values_list(
+            "device_id", "module", "version"
+        )
+    }
+    ids = [each.pk for group in campaigns.values() for each in group]
+    matched = {
+        (row["campaign"], row["device"]): row["last"]
+        for row in UpdateTask.objects.filter(campaign__in=ids, device__in=devices)
+        .values("campaign", "device")
+        .annotate(last=Max("match_number"))
+        .order_by()
+    }
+    chosen = set(
+        CampaignDevice.objects.filter(campaign__in=ids, device__in=devices).values_list(
+            "campaign_id", "device_id"
+        )
+    )
+    tasks = []
+    for device, product in devices.items():
+        if device in busy:
+            continue
+        campaign = _first_match(device, campaigns[product], running, chosen)
+        if campaign is None:
+            continue
+        seen = matched.get((campaign.pk, device), 0)
+        # A device that was taken in before comes again only by its own word.
+        if seen >= MAX_MATCHES or (seen and device not in reported):
+            continue
+        reserved = rows[device].reserved_until or now
+        tasks.append(
+            UpdateTask(
+                campaign=campaign,
+                device_id=device,
+                firmware=campaign.firmware,
+                module=campaign.firmware.module,
+                match_number=seen + 1,
+                from_version=running.get((device, campaign.firmware.module), ""),
+                to_version=campaign.firmware.version,
+                status=TaskStatus.QUEUED,
+                due_at=now,
+                ready_at=max(now, reserved) if device in online else None,
+                created_at=now,
+                changed_at=now,
+            )
+        )
+    UpdateTask.objects.bulk_create(tasks)
+    applied.counts.update((task.campaign_id, TaskStatus.QUEUED.value) for task in tasks)
+    applied.campaigns |= {task.campaign_id for task in tasks}
+    applied.ready |= any(task.ready_at is not None and task.ready_at <= now for task in tasks)
+
+
+def _first_match(
+    device: int,
+    campaigns: list[Campaign],
+    running: dict[tuple[int, str], str],
+    chosen: set[tuple[int, int]],
+) -> Campaign | None:
+    for campaign in campaigns:
+        version = running.get((device, campaign.firmware.module))
+        if version == campaign.firmware.version:
+            return None
+        if campaign.region == Region.DIRECTIONAL and (campaign.pk, device) not in chosen:
+            continue
+        wanted = (
+            [campaign.firmware.source_version]
+            if campaign.firmware.source_version
+            else campaign.source_versions
+        )
+        if not wanted or version in wanted:
+            return campaign
+    return None

@@ -1,0 +1,203 @@
+"""Starting tasks: a launch, a scheduled time, an "update again". The one place that decides who is busy.
+
+Each chunk is one transaction that locks the devices' presence rows in id order, gives a task to those
+without an active one and fails the others with CONFLICT. A repeated chunk skips devices that already have
+their task, so an expansion may be cut off anywhere and resumed behind its cursor.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from campaigns import life, moves, reports, selection
+from campaigns.life import Event
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import (
+    ACTIVE,
+    Busy,
+    CampaignStatus,
+    EventKind,
+    Policy,
+    Reason,
+    TaskStatus,
+)
+from devices import presence, sql
+from devices.models import Channel
+
+CHUNK = 5000
+
+
+def expand(
+    campaign_id: int, now: datetime | None = None, *, chunk: int = CHUNK, max_chunks: int = 10_000
+) -> bool:
+    """Give every covered device its task; True when none is left. Resumes behind the stored cursor."""
+    return any(_expand_chunk(campaign_id, now or timezone.now(), chunk) for _ in range(max_chunks))
+
+
+def _expand_chunk(campaign_id: int, now: datetime, size: int) -> bool:
+    with transaction.atomic():
+        campaign = (
+            Campaign.objects.unexpanded()
+            .select_for_update(of=("self",))
+            .select_related("firmware", "product")
+            .filter(pk=campaign_id)
+            .first()
+        )
+        if campaign is None:
+            return True
+        devices = selection.of_campaign(campaign).filter(id__gt=campaign.cursor).order_by("id")
+        ids = list(devices.values_list("id", flat=True)[:size])
+        if not ids:
+            Campaign.objects.filter(pk=campaign.pk).update(expanded_at=now)
+            return True
+        counts: Counter[tuple[int, str]] = Counter()
+        starts = campaign.status == CampaignStatus.IN_PROGRESS
+        if starts:
+            presence.lock(ids)
+            if campaign.busy == Busy.REPLACE:
+                counts.update(replace_waiting(campaign, ids, now))
+        for status, tasks in _insert(campaign, ids[-1], now, starts=starts).items():
+            counts[campaign.pk, status] += tasks
+        Campaign.objects.filter(pk=campaign.pk).update(cursor=ids[-1])
+        moves.add_counts(counts)
+    return False
+
+
+def _insert(campaign: Campaign, last_id: int, now: datetime, *, starts: bool) -> Counter[str]:
+    """INSERT … SELECT from the selection: (status: rows) really inserted."""
+    firmware = campaign.firmware
+    devices = selection.of_campaign(campaign).filter(id__gt=campaign.cursor, id__lte=last_id).values("id")
+    inner, inner_parameters = devices.query.sql_with_params()
+    due_at = now if starts else campaign.schedule_at
+    # A dynamic campaign takes a busy device in when its task ends.
+    passed_over = "FALSE"
+    if starts:
+        busy = (
+            "EXISTS (SELECT 1 FROM campaigns_updatetask a WHERE a.device_id = s.id AND a.lane = '' "
+            "AND a.status IN ('CONFIRM', 'QUEUED', 'NOTIFIED', 'IN_PROGRESS'))"
+        )
+        # An online device is ready at once, or when its reservation ends; an offline one is parked.
+        ready = (
+            "CASE WHEN p.is_up AND p.channel = %s "
+            "AND p.epoch = (SELECT epoch FROM devices_brokerepoch WHERE id = 1) "
+            "THEN CASE WHEN p.reserved_until > %s THEN p.reserved_until ELSE %s END END"
+        )
+        if campaign.policy == Policy.DYNAMIC:
+            passed_over, busy = busy, "FALSE"
+        status = f"CASE WHEN {busy} THEN 'FAILED' ELSE 'QUEUED' END"
+        reason = f"CASE WHEN {busy} THEN 'CONFLICT' ELSE '' END"
+        ready_at = f"CASE WHEN {busy} THEN NULL ELSE {ready} END"
+        ready_parameters = [Channel.MQTT.value, now, now]
+    else:
+        status, reason, ready_at, ready_parameters = "'SCHEDULED'", "''", "NULL", []
+    statement = f"""
+        INSERT INTO campaigns_updatetask (
+            campaign_id, device_id, firmware_id, module, lane, match_number, from_version, to_version, status,
+            progress, reason, detail, attempt, returns, due_at, ready_at, is_late, is_reverted, downloads,
+            created_at, changed_at)
+        SELECT %s, s.id, %s, %s, '', 1, COALESCE(d.version, ''), %s, {status},
+            0, {reason}, '', 1, 0, %s, {ready_at}, %s, %s, 0,
+            %s, %s
+        FROM ({inner}) s
+        JOIN devices_devicepresence p ON p.device_id = s.id
+        LEFT JOIN devices_deviceversion d ON d.device_id = s.id AND d.module = %s
+        WHERE NOT {passed_over}
+        ON CONFLICT (campaign_id, device_id, module, match_number) DO NOTHING
+        RETURNING id, status
+    """  # noqa: S608  (the pieces are ours; values are parameters)
+    rows = sql.execute(
+        statement,
+        [
+            campaign.pk,
+            firmware.pk,
+            firmware.module,
+            firmware.version,
+            due_at,
+            *ready_parameters,
+            False,
+            False,
+            now,
+            now,
+            *inner_parameters,
+            firmware.module,
+        ],
+    )
+    moves.add_events(
+        [(task, conflict_event("", now)) for task, status in rows if status == TaskStatus.FAILED.value]
+    )
+    return Counter(status for _, status in rows)
+
+
+def conflict_event(before: str, now: datetime) -> Event:
+    return Event(
+        EventKind.MOVED, now, before=before, after=TaskStatus.FAILED.value, reason=Reason.CONFLICT.value
+    )
+
+
+def replace_waiting(campaign: Campaign, device_ids: Sequence[int], now: datetime) -> Counter[tuple[int, str]]:
+    """Cancel other campaigns' tasks of these devices that only wait; the caller holds the presence rows.
+
+    The differences are returned, because counters are written last.
+    """
+    waiting = (TaskStatus.QUEUED, TaskStatus.CONFIRM)
+    tasks = UpdateTask.objects.filter(device__in=device_ids, status__in=waiting).exclude(campaign=campaign)
+    states = moves.read(tasks)
+    for state in states:
+        life.cancel(state, now, detail=str(campaign))
+    return moves.write(states, now)[1]
+
+
+def start_scheduled(campaign_id: int, now: datetime | None = None, *, chunk: int = CHUNK) -> bool:
+    """Start SCHEDULED tasks of a campaign whose time has come, a chunk at a time; True when none is left."""
+    now = now or timezone.now()
+    Campaign.objects.due(now).filter(pk=campaign_id).update(status=CampaignStatus.IN_PROGRESS, started_at=now)
+    campaign = Campaign.objects.running().filter(pk=campaign_id).first()
+    while campaign is not None:
+        tasks = UpdateTask.objects.filter(campaign=campaign, status=TaskStatus.SCHEDULED).order_by("id")
+        devices = list(tasks.values_list("device_id", flat=True)[:chunk])
+        if not devices:
+            return True
+        start(campaign, devices, now, [TaskStatus.SCHEDULED])
+    return True
+
+
+def start(
+    campaign: Campaign, device_ids: Sequence[int], now: datetime, before: Sequence[TaskStatus]
+) -> set[int]:
+    """Queue these devices' tasks that are in one of the `before` statuses; a busy device's task conflicts.
+
+    Returns the ids of the tasks that moved. Used at the scheduled time and by "update again".
+    """
+    with transaction.atomic():
+        rows = presence.lock(device_ids)
+        counts: Counter[tuple[int, str]] = Counter()
+        if campaign.busy == Busy.REPLACE:
+            counts.update(replace_waiting(campaign, device_ids, now))
+        states = []
+        latest = (
+            UpdateTask.objects.filter(campaign=campaign, device__in=rows)
+            .values("device")
+            .annotate(last=Max("id"))
+            .values_list("last", flat=True)
+        )
+        busy = set(
+            UpdateTask.objects.filter(device__in=rows, status__in=ACTIVE).values_list("device_id", flat=True)
+        )
+        for state in moves.read(UpdateTask.objects.filter(id__in=list(latest), status__in=before)):
+            if state.device_id in busy:
+                if state.status == TaskStatus.SCHEDULED:
+                    state.move(TaskStatus.FAILED, now, reason=Reason.CONFLICT.value)
+                    state.reason = Reason.CONFLICT.value
+                    states.append(state)
+                continue
+            life.again(state, now)
+            states.append(state)
+        reports.park([state for state in states if state.status == TaskStatus.QUEUED])
+        moved, moved_counts = moves.write(states, now)
+        counts.update(moved_counts)
+        moves.add_counts(counts)
+    return moved

@@ -1,0 +1,121 @@
+"""Live pages: one small message per campaign that has news. Codes and numbers only; the page has the words.
+
+Best effort: with Redis down no report is held up and no page fails, a reload still shows the truth.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+
+from campaigns.models import Campaign, CampaignCounter, UpdateTask
+from campaigns.states import TABS
+
+logger = logging.getLogger(__name__)
+
+# A page shows at most this many rows, so a message never needs to carry more.
+MAX_ROWS = 100
+
+
+class TaskMessage(TypedDict):
+    id: int
+    status: str
+    progress: int
+    reason: str
+    attempt: int
+    changed_at: str
+
+
+class CampaignMessage(TypedDict):
+    """News of one campaign, or the snapshot that a page starts from."""
+
+    campaign: int
+    status: str
+    is_paused: bool
+    counts: dict[str, int]
+    tabs: dict[str, int]
+    tasks: list[TaskMessage]
+
+
+def campaign_group(campaign_id: int) -> str:
+    return f"campaign.{campaign_id}"
+
+
+def account_group(account_id: int) -> str:
+    """The dashboard's group: the ids of campaigns with news."""
+    return f"account.{account_id}"
+
+
+def tab_counts(counts: dict[str, int]) -> dict[str, int]:
+    """{tab of Update Details: tasks} from {status: tasks}."""
+    return {tab: sum(counts[status] for status in statuses) for tab, statuses in TABS.items()}
+
+
+def snapshot(campaign: Campaign, task_ids: Iterable[int] = ()) -> CampaignMessage:
+    """The campaign's counts, and these of its tasks."""
+    return _messages([campaign], {campaign.pk: list(task_ids)})[0]
+
+
+def _messages(campaigns: list[Campaign], wanted: dict[int, list[int]]) -> list[CampaignMessage]:
+    totals = CampaignCounter.objects.totals([campaign.pk for campaign in campaigns])
+    tasks: dict[int, list[TaskMessage]] = {campaign.pk: [] for campaign in campaigns}
+    ids = [task for group in wanted.values() for task in group]
+    rows = UpdateTask.objects.filter(id__in=ids, campaign__in=campaigns) if ids else UpdateTask.objects.none()
+    for row in rows:
+        tasks[row.campaign_id].append(
+            {
+                "id": row.pk,
+                "status": row.status,
+                "progress": row.progress,
+                "reason": row.reason,
+                "attempt": row.attempt,
+                "changed_at": row.changed_at.isoformat(),
+            }
+        )
+    return [
+        {
+            "campaign": campaign.pk,
+            "status": campaign.status,
+            "is_paused": campaign.is_paused,
+            "counts": totals[campaign.pk],
+            "tabs": tab_counts(totals[campaign.pk]),
+            "tasks": tasks[campaign.pk],
+        }
+        for campaign in campaigns
+    ]
+
+
+def changed(campaign_ids: Iterable[int], *, device_ids: Iterable[int] = ()) -> None:
+    """Tell open pages that these campaigns have news, with these devices' rows. Call it after the commit."""
+    ids = sorted(set(campaign_ids))
+    if not ids:
+        return
+    campaigns = list(Campaign.objects.filter(pk__in=ids))
+    wanted: dict[int, list[int]] = {pk: [] for pk in ids}
+    devices = list(device_ids)[: MAX_ROWS * 5]
+    rows = UpdateTask.objects.filter(campaign__in=ids, device__in=devices).order_by("-id")
+    for pk, task in rows.values_list("campaign_id", "id")[: MAX_ROWS * 5]:
+        if len(wanted[pk]) < MAX_ROWS:
+            wanted[pk].append(task)
+    messages = _messages(campaigns, wanted)
+    accounts = {campaign.pk: campaign.account_id for campaign in campaigns}
+    try:
+        async_to_sync(_send)(messages, accounts)
+    except Exception:
+        # Whatever the channel layer's state, the reports behind this news are safely stored.
+        logger.warning("live message not sent", exc_info=True)
+
+
+async def _send(messages: list[CampaignMessage], accounts: dict[int, int]) -> None:
+    layer: Any = get_channel_layer()
+    if layer is None:
+        return
+    for message in messages:
+        event = {"type": "news", "message": message}
+        await layer.group_send(campaign_group(message["campaign"]), event)
+        await layer.group_send(
+            account_group(accounts[message["campaign"]]),
+            {"type": "news", "message": {**message, "tasks": []}},
+        )

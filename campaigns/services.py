@@ -1,0 +1,381 @@
+"""What an operator does: launch, cancel, pause, retry. Every face (console, API, command line) calls these.
+
+A verb checks the rules that belong to it, changes rows in one transaction, writes the audit log, and leaves
+the long part to a resumable expansion.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from campaigns import expand, life, moves, reports, selection, sweep
+from campaigns.applied import Applied
+from campaigns.models import Campaign, CampaignDevice, UpdateTask
+from campaigns.states import (
+    OPEN,
+    Busy,
+    CampaignKind,
+    CampaignStatus,
+    Policy,
+    Reason,
+    Region,
+    TaskStatus,
+)
+from devices import presence
+from devices.models import Device
+from firmware.models import Firmware, FirmwareStatus
+from otaplatform.accounts import audit
+from otaplatform.accounts.models import User
+
+SCHEDULE_FROM = timedelta(minutes=5)
+SCHEDULE_UNTIL = timedelta(days=7)
+MAX_CHOSEN = 1_000_000
+
+
+class RefusedError(ValidationError):
+    """A verb that cannot be done now. `code` is for programs, the message for people.
+
+    Codes: not_verified, unproven, not_associated, not_planned, is_over, dynamic_exists, not_dynamic,
+    downgrade, no_devices.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything an operator chooses for a batch update."""
+
+    policy: str = Policy.STATIC
+    region: str = Region.ALL
+    device_names: Sequence[str] = ()
+    source_versions: Sequence[str] = ()
+    schedule_at: datetime | None = None
+    retry_interval_minutes: int | None = None
+    max_retries: int | None = None
+    timeout_minutes: int | None = 60
+    max_per_minute: int | None = None
+    busy: str = Busy.LEAVE
+    # What the operator agreed to after being told.
+    accept_unproven: bool = False
+    confirm_downgrade: bool = False
+
+
+@dataclass(slots=True)
+class Planned:
+    """A checked plan: the chosen devices (directional only), those left out and why, and the counts."""
+
+    devices: list[Device] = field(default_factory=list)
+    excluded: dict[str, str] = field(default_factory=dict)
+    preview: selection.Preview = field(default_factory=selection.Preview)
+    needs_acceptance: bool = False
+
+
+def is_proven(firmware: Firmware) -> bool:
+    """Whether a device of a validation (or any campaign) of this firmware really came to run it."""
+    return UpdateTask.objects.filter(
+        campaign__in=Campaign.objects.filter(firmware=firmware).values("id"), status=TaskStatus.SUCCEEDED
+    ).exists()
+
+
+def validate_schedule(schedule_at: datetime, now: datetime) -> None:
+    """A scheduled time lies 5 minutes to 7 days ahead."""
+    if not now + SCHEDULE_FROM <= schedule_at <= now + SCHEDULE_UNTIL:
+        raise ValidationError(
+            {
+                "schedule_at": ValidationError(
+                    _("Choose a time from 5 minutes to 7 days ahead."), code="invalid"
+                )
+            }
+        )
+
+
+def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> Planned:
+    """Check every rule of a batch update and count what it would find; ValidationError with fields."""
+    now = now or timezone.now()
+    errors: dict[str, Any] = {}
+    if plan.schedule_at is not None:
+        if plan.policy != Policy.STATIC:
+            errors["schedule_at"] = _("Only a static update can be scheduled.")
+        else:
+            try:
+                validate_schedule(plan.schedule_at, now)
+            except ValidationError as error:
+                errors.update(error.error_dict)
+    if (plan.retry_interval_minutes is None) != (plan.max_retries is None):
+        errors["max_retries"] = _("Choose how often to retry together with the retry interval.")
+    planned = Planned()
+    ids: list[int] | None = None
+    if plan.region == Region.DIRECTIONAL:
+        if not plan.device_names:
+            errors["device_names"] = _("Choose at least one device.")
+        elif len(plan.device_names) > MAX_CHOSEN:
+            errors["device_names"] = _("At most 1,000,000 devices can be chosen.")
+        else:
+            _require_association(firmware)
+            planned.devices, planned.excluded = selection.exclusion_reasons(
+                firmware, plan.device_names, plan.source_versions
+            )
+            ids = [device.pk for device in planned.devices]
+    if errors:
+        raise ValidationError(errors)
+    _require_association(firmware)
+    planned.needs_acceptance = firmware.status != FirmwareStatus.NOT_NEEDED and not is_proven(firmware)
+    planned.preview = selection.preview(
+        firmware, region=plan.region, device_ids=ids, source_versions=plan.source_versions, now=now
+    )
+    return planned
+
+
+def _require_association(firmware: Firmware) -> None:
+    if firmware.product_id is None:
+        raise RefusedError(_("Associate the firmware with a product first."), code="not_associated")
+
+
+def launch_batch(
+    firmware: Firmware, plan: Plan, *, actor: User | None = None, now: datetime | None = None
+) -> Campaign:
+    """Launch (or schedule) a batch update; its tasks are then made by the expansion.
+
+    RefusedError: the firmware is not verified; nothing ever succeeded with it and the operator has not
+    accepted that; the batch downgrades devices unconfirmed; another dynamic batch of it is running.
+    """
+    now = now or timezone.now()
+    planned = check_plan(firmware, plan, now)
+    if not Firmware.objects.batchable().filter(pk=firmware.pk).exists():
+        raise RefusedError(_("Validate the firmware before a batch update."), code="not_verified")
+    if planned.needs_acceptance and not plan.accept_unproven:
+        raise RefusedError(
+            _("No device has been updated successfully with this firmware yet. Confirm to go on anyway."),
+            code="unproven",
+        )
+    if planned.preview.on_newer and not plan.confirm_downgrade:
+        raise RefusedError(
+            _("%(count)s devices run a firmware that was uploaded later. Confirm the downgrade to go on."),
+            code="downgrade",
+            params={"count": planned.preview.on_newer},
+        )
+    if plan.region == Region.DIRECTIONAL and not planned.devices:
+        raise RefusedError(_("None of the chosen devices can be updated."), code="no_devices")
+    campaign = Campaign(
+        kind=CampaignKind.UPGRADE,
+        policy=plan.policy,
+        region=plan.region,
+        source_versions=list(plan.source_versions),
+        schedule_at=plan.schedule_at,
+        retry_interval_minutes=plan.retry_interval_minutes,
+        max_retries=plan.max_retries,
+        timeout_minutes=plan.timeout_minutes,
+        max_per_minute=plan.max_per_minute,
+        busy=plan.busy,
+        preview=planned.preview.as_json(),
+    )
+    return _launch(campaign, firmware, planned.devices, actor, now, "campaign.launched")
+
+
+def launch_validation(
+    firmware: Firmware,
+    device_names: Sequence[str],
+    *,
+    source_versions: Sequence[str] = (),
+    timeout_minutes: int | None = 60,
+    actor: User | None = None,
+    now: datetime | None = None,
+) -> Campaign:
+    """Push the firmware to a few devices and mark it Verified: a validation was performed.
+
+    Whether the devices really updated is for Update Details to say. May be done any number of times.
+    """
+    now = now or timezone.now()
+    _require_association(firmware)
+    if not device_names:
+        raise ValidationError({"device_names": _("Choose at least one device.")})
+    devices, excluded = selection.exclusion_reasons(firmware, device_names, source_versions)
+    if excluded:
+        raise ValidationError(
+            {"device_names": [exclusion_message(name, why) for name, why in excluded.items()]}
+        )
+    campaign = Campaign(
+        kind=CampaignKind.VERIFY,
+        region=Region.DIRECTIONAL,
+        source_versions=list(source_versions),
+        timeout_minutes=timeout_minutes,
+    )
+    with transaction.atomic():
+        campaign = _launch(campaign, firmware, devices, actor, now, "firmware.validated")
+        Firmware.objects.filter(
+            pk=firmware.pk, status__in=[FirmwareStatus.UNVERIFIED, FirmwareStatus.VERIFICATION_FAILED]
+        ).update(status=FirmwareStatus.VERIFIED)
+    return campaign
+
+
+EXCLUSIONS = {
+    "unknown": _("%(name)s: the product has no such device."),
+    "disabled": _("%(name)s: the device is disabled."),
+    "not_activated": _("%(name)s: the device has never connected."),
+    "on_target": _("%(name)s: the device runs this version already."),
+    "other_version": _("%(name)s: the device runs none of the chosen versions."),
+}
+
+
+def exclusion_message(name: str, code: str) -> ValidationError:
+    """Why a named device is left out, in words."""
+    return ValidationError(EXCLUSIONS[code], code=code, params={"name": name})
+
+
+def _launch(
+    campaign: Campaign,
+    firmware: Firmware,
+    devices: Iterable[Device],
+    actor: User | None,
+    now: datetime,
+    action: str,
+) -> Campaign:
+    assert firmware.product is not None
+    campaign.account_id = firmware.account_id
+    campaign.product, campaign.firmware = firmware.product, firmware
+    campaign.created_by, campaign.created_at = actor, now
+    if campaign.schedule_at is None:
+        campaign.status, campaign.started_at = CampaignStatus.IN_PROGRESS, now
+    try:
+        with transaction.atomic():
+            campaign.save(force_insert=True)
+            CampaignDevice.objects.bulk_create(
+                (CampaignDevice(campaign=campaign, device=device) for device in devices), batch_size=1000
+            )
+            audit.record(
+                firmware.account_id,
+                actor,
+                action,
+                campaign,
+                name=f"{firmware} {campaign}",
+                now=now,
+                campaign=campaign.pk,
+            )
+    except IntegrityError as error:
+        if "campaign_one_dynamic_per_firmware" in str(error) or campaign.policy == Policy.DYNAMIC:
+            raise RefusedError(
+                _("This firmware already has a running dynamic batch."), code="dynamic_exists"
+            ) from error
+        raise
+    return campaign
+
+
+def cancel_campaign(
+    campaign: Campaign,
+    *,
+    statuses: Iterable[str] = tuple(sorted(OPEN)),
+    actor: User | None = None,
+    now: datetime | None = None,
+) -> None:
+    """Cancel the tasks in these statuses; with all open ones (the default) the campaign itself ends.
+
+    What waits is canceled at once. A device that is updating may still finish: its report is then shown as
+    finished late.
+    """
+    now = now or timezone.now()
+    wanted = sorted(OPEN.intersection(TaskStatus(status) for status in statuses))
+    unfinished = Campaign.objects.filter(
+        pk=campaign.pk, status__in=[CampaignStatus.PLANNED, CampaignStatus.IN_PROGRESS]
+    )
+    values: dict[str, Any] = {"canceling": wanted}
+    if set(wanted) == OPEN:
+        values |= {
+            "status": CampaignStatus.CANCELED,
+            "finished_at": now,
+            "expanded_at": now,
+            "is_paused": False,
+        }
+    with transaction.atomic():
+        if not unfinished.update(**values):
+            raise RefusedError(_("The batch is over already."), code="is_over")
+        audit.record(campaign.account_id, actor, "campaign.canceled", campaign, now=now, statuses=wanted)
+    sweep.resume_cancels(now, chunks=1)
+
+
+def pause(campaign: Campaign, *, actor: User | None = None, now: datetime | None = None) -> None:
+    """Push nothing more until resumed; what is updating goes on."""
+    _set_paused(campaign, True, actor, now)
+
+
+def resume(campaign: Campaign, *, actor: User | None = None, now: datetime | None = None) -> None:
+    _set_paused(campaign, False, actor, now)
+
+
+def _set_paused(campaign: Campaign, paused: bool, actor: User | None, now: datetime | None) -> None:
+    unfinished = Campaign.objects.filter(
+        pk=campaign.pk, status__in=[CampaignStatus.PLANNED, CampaignStatus.IN_PROGRESS]
+    )
+    with transaction.atomic():
+        if not unfinished.update(is_paused=paused):
+            raise RefusedError(_("The batch is over already."), code="is_over")
+        action = "campaign.paused" if paused else "campaign.resumed"
+        audit.record(campaign.account_id, actor, action, campaign, now=now)
+
+
+def stop_matching(campaign: Campaign, *, actor: User | None = None, now: datetime | None = None) -> None:
+    """A dynamic batch takes in no further devices; those waiting stay."""
+    now = now or timezone.now()
+    with transaction.atomic():
+        if not Campaign.objects.matching().filter(pk=campaign.pk).update(matching_stopped_at=now):
+            raise RefusedError(_("Only a running dynamic batch can stop matching."), code="not_dynamic")
+        audit.record(campaign.account_id, actor, "campaign.matching_stopped", campaign, now=now)
+
+
+def cancel_tasks(
+    campaign: Campaign, task_ids: Sequence[int], *, actor: User | None = None, now: datetime | None = None
+) -> int:
+    """Cancel these open tasks of the campaign; how many really were."""
+    now = now or timezone.now()
+    applied = Applied()
+    tasks = UpdateTask.objects.filter(campaign=campaign, id__in=list(task_ids), status__in=OPEN)
+    with transaction.atomic():
+        presence.lock(list(tasks.values_list("device_id", flat=True)))
+        states = moves.read(tasks)
+        for state in states:
+            life.cancel(state, now)
+        missed = reports.settle(states, now, applied)
+        audit.record(
+            campaign.account_id, actor, "tasks.canceled", campaign, now=now, tasks=[s.id for s in states]
+        )
+        moves.add_counts(applied.counts)
+    return len(states) - len(missed)
+
+
+def update_again(
+    campaign: Campaign,
+    *,
+    task_ids: Sequence[int] | None = None,
+    reason: str | None = None,
+    actor: User | None = None,
+    now: datetime | None = None,
+) -> int:
+    """Start failed or canceled tasks over: these, or all failed ones (of one reason); how many started.
+
+    A device that is busy with another task meanwhile is left as it is. A finished campaign runs again.
+    """
+    now = now or timezone.now()
+    tasks = UpdateTask.objects.filter(campaign=campaign)
+    if task_ids is not None:
+        tasks = tasks.filter(id__in=list(task_ids), status__in=[TaskStatus.FAILED, TaskStatus.CANCELED])
+    else:
+        tasks = tasks.filter(status=TaskStatus.FAILED)
+        if reason:
+            tasks = tasks.filter(reason=Reason(reason))
+    devices = list(tasks.order_by("id").values_list("device_id", flat=True))
+    if not devices:
+        return 0
+    with transaction.atomic():
+        Campaign.objects.filter(pk=campaign.pk).exclude(status=CampaignStatus.PLANNED).update(
+            status=CampaignStatus.IN_PROGRESS, finished_at=None
+        )
+        audit.record(campaign.account_id, actor, "tasks.restarted", campaign, now=now, devices=len(devices))
+    before = [TaskStatus.FAILED, TaskStatus.CANCELED] if task_ids is not None else [TaskStatus.FAILED]
+    started = 0
+    for start in range(0, len(devices), expand.CHUNK):
+        started += len(expand.start(campaign, devices[start : start + expand.CHUNK], now, before))
+    return started
