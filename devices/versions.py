@@ -38,7 +38,7 @@ def current(device_ids: Sequence[int]) -> dict[Key, str]:
 
 @dataclass(slots=True)
 class Recorded:
-    """{(device id, module): version before, or None} of those that changed, and what that does to counters."""
+    """{(device id, module): version before, or None} of those that changed, and the counters' differences."""
 
     before: dict[Key, str | None]
     counts: Counter[tuple[int, str, str]]

@@ -27,17 +27,18 @@ def rotate(token: str) -> str:
     return _box(tuple(settings.OTA_ENCRYPTION_KEYS)).rotate(token.encode()).decode()
 
 
-class Secret:
-    """Descriptor over a column of ciphertext: `secret = Secret("secret_encrypted")`."""
+class Secret(property):
+    """A property over a column of ciphertext: `secret = Secret("secret_encrypted")`.
+
+    Being a property, it can also be given to the model's constructor.
+    """
 
     def __init__(self, column: str) -> None:
-        self.column = column
+        def read(row: Any) -> str:
+            token: str = getattr(row, column)
+            return decrypt(token) if token else ""
 
-    def __get__(self, row: Any, owner: type) -> str:
-        if row is None:
-            return ""
-        token: str = getattr(row, self.column)
-        return decrypt(token) if token else ""
+        def write(row: Any, value: str) -> None:
+            setattr(row, column, encrypt(value) if value else "")
 
-    def __set__(self, row: Any, value: str) -> None:
-        setattr(row, self.column, encrypt(value) if value else "")
+        super().__init__(read, write)

@@ -1,0 +1,53 @@
+"""A small fleet for the campaign tests."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from campaigns import moves
+from campaigns.models import Campaign, CampaignCounter, UpdateTask
+from devices.models import Device
+from firmware.models import Firmware
+from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
+
+
+@pytest.fixture
+def now() -> datetime:
+    return timezone.now()
+
+
+@pytest.fixture
+def firmware(db: None) -> Firmware:
+    return FirmwareFactory.create(version="2.0.0")
+
+
+@pytest.fixture
+def fleet(firmware: Firmware) -> Callable[..., list[Device]]:
+    """Make devices of the firmware's product: `fleet(3, version="1.0.0", online=True)`."""
+
+    def make(count: int, **values: Any) -> list[Device]:
+        defaults = {"product": firmware.product, "version": "1.0.0", "online": True}
+        return DeviceFactory.create_batch(count, **(defaults | values))
+
+    return make
+
+
+@pytest.fixture
+def campaign(firmware: Firmware) -> Campaign:
+    """A running batch over everybody, still to be expanded."""
+    return CampaignFactory.create(firmware=firmware, expanded_at=None)
+
+
+def status_of(device: Device) -> str:
+    return UpdateTask.objects.filter(device=device).latest("id").status
+
+
+def counts(campaign: Campaign) -> dict[str, int]:
+    """The stored counts above zero; a recount must agree."""
+    assert moves.recount([campaign.pk]) == {}
+    return {
+        status: n for status, n in CampaignCounter.objects.totals([campaign.pk])[campaign.pk].items() if n
+    }

@@ -1,0 +1,190 @@
+"""What an operator does, and what is refused."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from campaigns import expand, services
+from campaigns.models import Campaign, UpdateTask
+from campaigns.services import Plan, RefusedError
+from campaigns.states import CampaignStatus, Policy, Region, TaskStatus
+from devices.models import Device
+from firmware.models import Firmware, FirmwareStatus
+from otaplatform.accounts.models import AuditEntry
+from tests.campaigns.conftest import counts
+from tests.factories import CampaignFactory, FirmwareFactory, TaskFactory, UserFactory
+
+Fleet = Callable[..., list[Device]]
+
+
+def launched(firmware: Firmware, now: datetime, **choices: Any) -> Campaign:
+    campaign = services.launch_batch(firmware, Plan(accept_unproven=True, **choices), now=now)
+    expand.expand(campaign.pk, now)
+    campaign.refresh_from_db()
+    return campaign
+
+
+def test_performing_a_validation_makes_the_firmware_verified_whatever_the_devices_do(
+    fleet: Fleet, now: datetime
+) -> None:
+    (device,) = fleet(1)
+    firmware = FirmwareFactory.create(
+        product=device.product, version="3.0.0", status=FirmwareStatus.UNVERIFIED
+    )
+    actor = UserFactory.create(account=firmware.account)
+    campaign = services.launch_validation(firmware, [device.name], actor=actor, now=now)
+    expand.expand(campaign.pk, now)
+    firmware.refresh_from_db()
+    assert (firmware.status, counts(campaign)) == (FirmwareStatus.VERIFIED, {"QUEUED": 1})
+    assert AuditEntry.objects.get().actor == actor
+
+
+def test_a_validation_names_every_device_that_cannot_take_part(
+    fleet: Fleet, firmware: Firmware, now: datetime
+) -> None:
+    (done,) = fleet(1, version="2.0.0")
+    with pytest.raises(ValidationError) as refused:
+        services.launch_validation(firmware, [done.name, "nobody"], now=now)
+    messages = refused.value.message_dict["device_names"]
+    assert any(done.name in message for message in messages)
+    assert any("nobody" in message for message in messages)
+    assert not Campaign.objects.exists()
+
+
+def test_an_unverified_firmware_cannot_be_used_for_a_batch(fleet: Fleet, now: datetime) -> None:
+    (device,) = fleet(1)
+    firmware = FirmwareFactory.create(product=device.product, version="3", status=FirmwareStatus.UNVERIFIED)
+    with pytest.raises(RefusedError) as refused:
+        services.launch_batch(firmware, Plan(accept_unproven=True), now=now)
+    assert refused.value.code == "not_verified"
+
+
+def test_a_firmware_that_never_succeeded_asks_for_an_explicit_confirmation(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    (device,) = fleet(1)
+    with pytest.raises(RefusedError) as refused:
+        services.launch_batch(firmware, Plan(), now=now)
+    assert refused.value.code == "unproven"
+    TaskFactory.create(
+        campaign=CampaignFactory.create(firmware=firmware), device=device, status=TaskStatus.SUCCEEDED
+    )
+    assert services.launch_batch(firmware, Plan(), now=now).pk
+
+
+def test_a_downgrade_asks_for_an_explicit_confirmation(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    newer = FirmwareFactory.create(product=firmware.product, version="2.5.0")
+    fleet(1, version=newer.version)
+    with pytest.raises(RefusedError) as refused:
+        services.launch_batch(firmware, Plan(accept_unproven=True), now=now)
+    assert refused.value.code == "downgrade"
+    assert launched(firmware, now, confirm_downgrade=True).pk
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=4, seconds=59), timedelta(days=7, seconds=1)])
+def test_a_scheduled_time_lies_five_minutes_to_seven_days_ahead(
+    firmware: Firmware, now: datetime, ahead: timedelta
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        services.check_plan(firmware, Plan(schedule_at=now + ahead), now)
+    assert "schedule_at" in refused.value.message_dict
+
+
+def test_only_a_static_update_can_be_scheduled(firmware: Firmware, now: datetime) -> None:
+    plan = Plan(policy=Policy.DYNAMIC, schedule_at=now + timedelta(hours=1))
+    with pytest.raises(ValidationError) as refused:
+        services.check_plan(firmware, plan, now)
+    assert "schedule_at" in refused.value.message_dict
+
+
+def test_one_firmware_has_one_running_dynamic_batch(firmware: Firmware, now: datetime) -> None:
+    first = launched(firmware, now, policy=Policy.DYNAMIC)
+    with pytest.raises(RefusedError) as refused:
+        launched(firmware, now, policy=Policy.DYNAMIC)
+    assert refused.value.code == "dynamic_exists"
+    services.stop_matching(first, now=now)
+    assert launched(firmware, now, policy=Policy.DYNAMIC).pk
+
+
+def test_a_directional_batch_takes_the_intersection_and_tells_why_the_others_are_left_out(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    (right,), (other,) = fleet(1, version="1.0.0"), fleet(1, version="1.5.0")
+    plan = Plan(
+        region=Region.DIRECTIONAL, device_names=[right.name, other.name, "ghost"], source_versions=["1.0.0"]
+    )
+    planned = services.check_plan(firmware, plan, now)
+    assert [device.pk for device in planned.devices] == [right.pk]
+    assert planned.excluded == {other.name: "other_version", "ghost": "unknown"}
+
+
+def test_the_preview_names_the_batches_that_hold_busy_devices(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    busy, _free = fleet(2)
+    other = CampaignFactory.create(product=firmware.product)
+    TaskFactory.create(campaign=other, device=busy, status=TaskStatus.QUEUED)
+    preview = services.check_plan(firmware, Plan(), now).preview
+    assert (preview.matching, preview.online, preview.busy, preview.busy_waiting) == (2, 2, 1, 1)
+    assert preview.busy_by_campaign == {other.pk: 1}
+
+
+def test_a_canceled_batch_cancels_what_waits_and_what_is_updating(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(3)
+    campaign = launched(firmware, now)
+    UpdateTask.objects.filter(pk=UpdateTask.objects.earliest("id").pk).update(status=TaskStatus.SUCCEEDED)
+    from campaigns import moves
+
+    moves.add_counts({(campaign.pk, "QUEUED"): -1, (campaign.pk, "SUCCEEDED"): 1})
+    services.cancel_campaign(campaign, now=now)
+    campaign.refresh_from_db()
+    assert campaign.status == CampaignStatus.CANCELED
+    assert counts(campaign) == {"SUCCEEDED": 1, "CANCELED": 2}
+    with pytest.raises(RefusedError):
+        services.cancel_campaign(campaign, now=now)
+
+
+def test_a_cancel_of_the_waiting_ones_leaves_the_batch_running(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(2)
+    campaign = launched(firmware, now)
+    services.cancel_campaign(campaign, statuses=[TaskStatus.QUEUED], now=now)
+    campaign.refresh_from_db()
+    assert (campaign.status, counts(campaign)) == (CampaignStatus.IN_PROGRESS, {"CANCELED": 2})
+
+
+def test_update_again_starts_failed_ones_over_and_reopens_a_finished_batch(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(2)
+    campaign = launched(firmware, now)
+    UpdateTask.objects.update(status=TaskStatus.FAILED, reason="DOWNLOAD", attempt=3)
+    from campaigns import moves
+
+    moves.recount([campaign.pk], repair=True)
+    Campaign.objects.update(status=CampaignStatus.COMPLETED)
+    assert services.update_again(campaign, reason="BURN", now=now) == 0
+    assert services.update_again(campaign, reason="DOWNLOAD", now=now) == 2
+    campaign.refresh_from_db()
+    assert campaign.status == CampaignStatus.IN_PROGRESS
+    assert set(UpdateTask.objects.values_list("status", "attempt", "reason")) == {("QUEUED", 1, "")}
+
+
+def test_a_selection_of_tasks_is_canceled_within_its_own_batch_only(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(2)
+    campaign = launched(firmware, now)
+    other = CampaignFactory.create()
+    first = UpdateTask.objects.earliest("id")
+    assert services.cancel_tasks(other, [first.pk], now=now) == 0
+    assert services.cancel_tasks(campaign, [first.pk], now=now) == 1
+    assert counts(campaign) == {"QUEUED": 1, "CANCELED": 1}

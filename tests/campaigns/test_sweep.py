@@ -1,0 +1,158 @@
+"""What time itself brings."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from campaigns import moves, sweep
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import CampaignStatus, Policy, TaskStatus
+from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
+from tests.campaigns.conftest import counts
+from tests.factories import CampaignFactory, TaskFactory
+
+Fleet = Callable[..., list[Device]]
+
+
+@pytest.fixture
+def updating(campaign: Campaign, fleet: Fleet, now: datetime) -> Callable[..., UpdateTask]:
+    """A task of an online device, pushed and acknowledged ten minutes ago."""
+
+    def make(**values: Any) -> UpdateTask:
+        (device,) = fleet(1)
+        past = now - timedelta(minutes=10)
+        defaults = {
+            "status": TaskStatus.NOTIFIED,
+            "pushed_at": past,
+            "acknowledged_at": past,
+            "active_at": past,
+        }
+        task = TaskFactory.create(campaign=campaign, device=device, ready_at=None, **(defaults | values))
+        moves.add_counts({(campaign.pk, task.status): 1})
+        return task
+
+    return make
+
+
+def test_an_online_device_that_stays_silent_times_out_and_is_reserved(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    task = updating(active_at=now - timedelta(minutes=61))
+    assert sweep.sweep(now) == {campaign.pk}
+    task.refresh_from_db()
+    assert (task.status, task.reason) == ("FAILED", "TIMEOUT")
+    assert DevicePresence.objects.get(device=task.device_id).reserved_until == now + timedelta(minutes=30)
+    assert counts(campaign) == {"FAILED": 1}
+
+
+def test_nothing_is_timed_out_before_its_minutes_are_over(
+    updating: Callable[..., UpdateTask], now: datetime
+) -> None:
+    task = updating(active_at=now - timedelta(minutes=59))
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert task.status == "NOTIFIED"
+
+
+def test_a_campaign_without_a_time_out_waits_for_ever(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    Campaign.objects.update(timeout_minutes=None)
+    task = updating(active_at=now - timedelta(days=300))
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert task.status == "NOTIFIED"
+
+
+def test_the_time_out_of_an_offline_device_puts_it_back_to_pending(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    task = updating(active_at=now - timedelta(minutes=61), status=TaskStatus.IN_PROGRESS)
+    DevicePresence.objects.update(is_up=False)
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert (task.status, task.ready_at) == ("QUEUED", None)
+
+
+def test_a_push_that_the_broker_never_confirmed_is_made_again_after_thirty_seconds(
+    updating: Callable[..., UpdateTask], now: datetime
+) -> None:
+    young = updating(pushed_at=now - timedelta(seconds=29), acknowledged_at=None, active_at=now)
+    old = updating(pushed_at=now - timedelta(seconds=31), acknowledged_at=None, active_at=now)
+    sweep.sweep(now)
+    young.refresh_from_db()
+    old.refresh_from_db()
+    assert (young.status, old.status, old.ready_at) == ("NOTIFIED", "QUEUED", now)
+
+
+def test_a_stray_version_that_still_stands_fails_its_task(
+    updating: Callable[..., UpdateTask], now: datetime
+) -> None:
+    task = updating(stray_until=now - timedelta(seconds=1), active_at=now)
+    DeviceVersion.objects.filter(device=task.device_id).update(version="app-9")
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert (task.status, task.reason) == ("FAILED", "WRONG_VERSION")
+
+
+def test_a_device_that_came_back_four_times_without_informing_is_rolled_back(
+    updating: Callable[..., UpdateTask], now: datetime
+) -> None:
+    task = updating(status=TaskStatus.QUEUED, returns=4)
+    UpdateTask.objects.update(ready_at=now - timedelta(seconds=1))
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert (task.status, task.reason) == ("FAILED", "ROLLED_BACK")
+
+
+def test_a_broker_that_starts_anew_leaves_no_ghosts(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    task = updating(active_at=now)
+    BrokerEpoch.objects.update(epoch="second-life")
+    assert not task.device.presence.is_online(now)
+    sweep.sweep(now)
+    task.refresh_from_db()
+    assert (task.status, DevicePresence.objects.filter(is_up=True).count()) == ("QUEUED", 0)
+
+
+def test_a_batch_with_nothing_left_to_do_is_completed(
+    updating: Callable[..., UpdateTask], campaign: Campaign
+) -> None:
+    Campaign.objects.update(expanded_at=campaign.created_at)
+    task = updating()
+    assert sweep.finish() == set()
+    UpdateTask.objects.filter(pk=task.pk).update(status=TaskStatus.SUCCEEDED)
+    assert sweep.finish() == {campaign.pk}
+    campaign.refresh_from_db()
+    assert campaign.status == CampaignStatus.COMPLETED
+
+
+def test_a_dynamic_batch_is_completed_only_after_it_stopped_matching(db: None, now: datetime) -> None:
+    campaign = CampaignFactory.create(policy=Policy.DYNAMIC)
+    assert sweep.finish() == set()
+    Campaign.objects.update(matching_stopped_at=now)
+    assert sweep.finish() == {campaign.pk}
+
+
+def test_an_idle_sweep_costs_a_constant_few_queries(
+    updating: Callable[..., UpdateTask], now: datetime, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    for _ in range(5):
+        updating(active_at=now)
+    with django_assert_max_num_queries(5):
+        sweep.sweep(now)
+    with django_assert_max_num_queries(2):
+        sweep.finish(now)
+
+
+def test_removed_devices_end_their_open_tasks(
+    updating: Callable[..., UpdateTask], campaign: Campaign
+) -> None:
+    task = updating()
+    sweep.remove_devices([task.device_id])
+    task.refresh_from_db()
+    assert (task.status, task.reason) == ("FAILED", "DEVICE_REMOVED")
+    assert counts(campaign) == {"FAILED": 1}
