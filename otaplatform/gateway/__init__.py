@@ -1,0 +1,1 @@
+"""Device reports in: from the broker's messages to the database."""

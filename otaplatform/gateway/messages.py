@@ -1,0 +1,268 @@
+"""What devices say: the bytes of a report to a small value, or BadMessage. Nothing of Django in here.
+
+The parsers forgive what real SDKs get wrong (a trailing NUL from AliOS Things, a stray comma from Link SDK,
+ids and steps as numbers or as text) and refuse what the database cannot hold or the protocol does not mean.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from devices.topics import Kind
+
+MAX_PAYLOAD = 64 * 1024
+MAX_DESC = 256
+MAX_ID = 0xFFFF_FFFF
+LOWEST_STEP = -32768
+DEFAULT_MODULE = "default"
+
+Code = Literal["size", "json", "shape", "text", "version", "module", "step", "file"]
+MessageId = int | str | None
+
+
+class BadMessage(Exception):  # noqa: N818 - named by meaning
+    """A report that means nothing to us; `code` is for counting, `text` for the log."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Inform:
+    """The device runs this version of a module."""
+
+    version: str
+    module: str = DEFAULT_MODULE
+    id: MessageId = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of an update: 0 to 100 percent, or a negative number for a failure."""
+
+    step: int
+    desc: str = ""
+    module: str = DEFAULT_MODULE
+    id: MessageId = None
+
+    @property
+    def failure(self) -> str | None:
+        """The failure reason a negative step stands for; AliOS Things also sends raw status numbers."""
+        if self.step >= 0:
+            return None
+        return {-2: "DOWNLOAD", -3: "VERIFICATION", -4: "BURN"}.get(self.step, "UPDATE")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A device asks for its package and listens on the topic of `reply_kind`; `module` is None if unnamed."""
+
+    version: str | None
+    module: str | None
+    id: MessageId
+    reply_kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class FileDownload:
+    """A device asks for one block of a file: `size` bytes from `offset`."""
+
+    stream_id: int
+    file_id: int
+    size: int
+    offset: int
+    file_token: str | None = None
+    id: MessageId = None
+
+
+Message = Inform | Progress | Request | FileDownload
+
+
+def parse(kind: Kind, payload: bytes) -> Message:
+    """The message in a payload on a topic of this kind, one of `devices.topics.UPLINK`.
+
+    Raises BadMessage, and for any bytes nothing else.
+    """
+    return _PARSERS[kind](payload)
+
+
+def _inform(payload: bytes) -> Inform:
+    body = _decode(payload)
+    params = _object(body, "params")
+    version = _version(params)
+    if version is None:
+        raise BadMessage("version", "no version")
+    return Inform(version, _module(params) or DEFAULT_MODULE, _message_id(body))
+
+
+def _progress(payload: bytes) -> Progress:
+    body = _decode(payload)
+    params = _object(body, "params")
+    step = _number(params.get("step"))
+    if step is None or step > 100:
+        raise BadMessage("step", "not a step from -1 down or from 0 to 100")
+    desc = _text(params.get("desc"), "desc")[:MAX_DESC]
+    return Progress(max(step, LOWEST_STEP), desc, _module(params) or DEFAULT_MODULE, _message_id(body))
+
+
+def _request(payload: bytes) -> Request:
+    return _pull(payload, Kind.REQUEST)
+
+
+def _firmware_get(payload: bytes) -> Request:
+    return _pull(payload, Kind.FIRMWARE_GET_REPLY)
+
+
+def _pull(payload: bytes, reply_kind: Kind) -> Request:
+    body = _decode(payload) if payload else {}
+    params = _object(body, "params")
+    return Request(_version(params), _module(params), _message_id(body), reply_kind)
+
+
+def _file_download(payload: bytes) -> FileDownload:
+    body = _decode(payload)
+    params = _object(body, "params")
+    info, block = _object(params, "fileInfo"), _object(params, "fileBlock")
+    return FileDownload(
+        stream_id=_count(info, "streamId"),
+        file_id=_count(info, "fileId"),
+        size=_count(block, "size", lowest=1),
+        offset=_count(block, "offset"),
+        file_token=_text(params.get("fileToken"), "fileToken")[:64] or None,
+        id=_message_id(body),
+    )
+
+
+_PARSERS: dict[Kind, Callable[[bytes], Message]] = {
+    Kind.INFORM: _inform,
+    Kind.PROGRESS: _progress,
+    Kind.REQUEST: _request,
+    Kind.FIRMWARE_GET: _firmware_get,
+    Kind.FILE_DOWNLOAD: _file_download,
+}
+
+_strict = msgspec.json.Decoder(dict[str, Any])
+_STRING_OR_TRAILING_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*[}\]])', re.DOTALL)
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    """The JSON object of a payload; mended only after the plain reading has failed."""
+    if len(payload) > MAX_PAYLOAD:
+        raise BadMessage("size", f"{len(payload)} bytes")
+    try:
+        return _strict.decode(payload)
+    except (ValueError, RecursionError):
+        pass
+    # C SDKs send the terminator of their buffer, and cut a UTF-8 text in the middle of a character.
+    text = payload.partition(b"\0")[0].decode("utf-8-sig", errors="replace")
+    text = _STRING_OR_TRAILING_COMMA.sub(r"\1", text)
+    try:
+        body = json.loads(text, strict=False, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadMessage("json", "not JSON") from None
+    if not isinstance(body, dict):
+        raise BadMessage("shape", "not an object")
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _object(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = body.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadMessage("shape", f"{key} is not an object")
+    return value
+
+
+def _text(value: object, name: str) -> str:
+    """Text the database can hold; a number becomes its digits, anything else nothing."""
+    if isinstance(value, str):
+        if "\0" in value or not _encodable(value):
+            raise BadMessage("text", f"{name} holds a NUL or a lone surrogate")
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID:
+        return str(value)
+    return ""
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _version(params: Mapping[str, Any]) -> str | None:
+    """None when absent. Devices may run versions that no package could be named by: "app 1.0 (测试)"."""
+    value = params.get("version")
+    if value is None:
+        return None
+    version = _text(value, "version").strip()
+    if not 1 <= len(version) <= 64 or not version.isprintable() or "\ufffd" in version:
+        raise BadMessage("version", "not 1 to 64 printable characters")
+    return version
+
+
+_MODULE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _module(params: Mapping[str, Any]) -> str | None:
+    value = params.get("module")
+    if value is None or value == "":
+        return None
+    module = _text(value, "module").strip()
+    if not _MODULE.fullmatch(module):
+        raise BadMessage("module", "not 1 to 64 letters, digits, periods, hyphens or underscores")
+    return module
+
+
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _message_id(body: Mapping[str, Any]) -> MessageId:
+    """The id as the device wrote it, so that an answer can echo it; None if it is no id at all."""
+    value = body.get("id")
+    if isinstance(value, str):
+        value = value.strip()
+        return value if _MESSAGE_ID.fullmatch(value) else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID:
+        return value
+    return None
+
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
+
+
+def _number(value: object) -> int | None:
+    """A whole number from a number or from text with blanks around it; fractions are rounded down."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _DECIMAL.fullmatch(text):
+            return None
+        value = int(text) if "." not in text else float(text)
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return math.floor(value)
+    return None
+
+
+def _count(params: Mapping[str, Any], key: str, lowest: int = 0) -> int:
+    value = _number(params.get(key))
+    if value is None or not lowest <= value <= MAX_ID:
+        raise BadMessage("file", f"{key} is not a number from {lowest} to {MAX_ID}")
+    return value

@@ -1,0 +1,266 @@
+"""Reports as devices really send them, and reports no device should send."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.topics import UPLINK, Kind
+from otaplatform.gateway.messages import (
+    MAX_PAYLOAD,
+    BadMessage,
+    FileDownload,
+    Inform,
+    Message,
+    Progress,
+    Request,
+    parse,
+)
+
+
+def refusal(kind: Kind, payload: bytes) -> str:
+    with pytest.raises(BadMessage) as caught:
+        parse(kind, payload)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        # documented
+        (
+            b'{"id":"123","params":{"version":"1.0.1","module":"MCU"}}',
+            Inform("1.0.1", "MCU", "123"),
+        ),
+        # Link SDK
+        (b'{"id":1, "params":{"version":"1.0.0"}}', Inform("1.0.0", "default", 1)),
+        # iotkit, by itself after CONNECT
+        (
+            b'{"id":"1","params":{"version":"app-1.0.0-20180101.1000"}}',
+            Inform("app-1.0.0-20180101.1000", "default", "1"),
+        ),
+        # AliOS Things: the buffer's terminator, a mode nobody asked for
+        (
+            b'{"id":1,"params":{"mode":"coap","version":"2.1"}}\0',
+            Inform("2.1", "default", 1),
+        ),
+        (b'\xef\xbb\xbf \r\n{"params":{"version":" 1.0 ",},}\n\0\0', Inform("1.0")),
+        (b'{"id":null,"params":{"version":7,"module":null}}', Inform("7")),
+        (b'{"params":{"version":"1","module":""},"id":4294967296}', Inform("1")),
+        ('{"params":{"version":"测试 1.0 (beta)"}}'.encode(), Inform("测试 1.0 (beta)")),
+    ],
+)
+def test_version_reports_of_every_sdk_are_understood(payload: bytes, expected: Inform) -> None:
+    assert parse(Kind.INFORM, payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ('"5"', 5),
+        ('" 5 "', 5),
+        ("5", 5),
+        ("33.7", 33),
+        ('"100"', 100),
+        ("0", 0),
+        ('"-3"', -3),
+        ("-12", -12),
+        ("-1" + "0" * 40, -32768),
+    ],
+)
+def test_a_step_is_read_as_number_or_text(step: str, expected: int) -> None:
+    message = parse(Kind.PROGRESS, b'{"id":"9","params":{"step":%s,"desc":"x"}}' % step.encode())
+    assert message == Progress(expected, "x", "default", "9")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (100, None),
+        (0, None),
+        (-1, "UPDATE"),
+        (-2, "DOWNLOAD"),
+        (-3, "VERIFICATION"),
+        (-4, "BURN"),
+        (-12, "UPDATE"),
+    ],
+)
+def test_a_negative_step_names_its_failure(step: int, reason: str | None) -> None:
+    assert Progress(step).failure == reason
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["101", "null", "true", "[]", '"five"', '""', "1e400", "1e999999", "9" * 5000, '"٣"', "NaN", "Infinity"],
+)
+def test_a_step_that_is_no_step_is_refused(step: str) -> None:
+    assert refusal(Kind.PROGRESS, b'{"params":{"step":%s}}' % step.encode()) in {"step", "json"}
+
+
+def test_a_missing_step_is_refused() -> None:
+    assert refusal(Kind.PROGRESS, b'{"params":{}}') == "step"
+
+
+def test_a_long_description_is_clipped_and_an_odd_one_does_not_lose_the_report() -> None:
+    long = parse(Kind.PROGRESS, json.dumps({"params": {"step": 1, "desc": "é" * 300}}).encode())
+    assert long == Progress(1, "é" * 256)
+    assert parse(Kind.PROGRESS, b'{"params":{"step":-1,"desc":{"a":[]}}}') == Progress(-1)
+
+
+def test_a_description_cut_in_a_character_or_holding_raw_newlines_keeps_its_report() -> None:
+    message = parse(Kind.PROGRESS, '{"params":{"step":"-2","desc":"下'.encode()[:-1] + b'\n,}"}}')
+    assert isinstance(message, Progress)
+    assert (message.step, message.failure) == (-2, "DOWNLOAD")
+    assert message.desc.endswith("\n,}")
+
+
+def test_a_stray_comma_inside_a_text_is_left_alone() -> None:
+    message = parse(Kind.PROGRESS, rb'{"params":{"step":1,"desc":"a\",}",},}')
+    assert message == Progress(1, 'a",}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "code"),
+    [
+        (Kind.INFORM, b"", "json"),
+        (Kind.INFORM, b"\0{}", "json"),
+        (Kind.INFORM, b"hello", "json"),
+        (Kind.INFORM, b"[]", "shape"),
+        (Kind.INFORM, b'"text"', "shape"),
+        (Kind.INFORM, b'{"params":[]}', "shape"),
+        (Kind.INFORM, b'{"params":{}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":"  "}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":["1"]}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":"1\\n2"}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":"\xff"}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":"%s"}}' % (b"1" * 65), "version"),
+        (Kind.INFORM, b'{"params":{"version":"1","module":"a b"}}', "module"),
+        (Kind.INFORM, b'{"params":{"version":"1","module":"%s"}}' % (b"m" * 65), "module"),
+        (Kind.INFORM, b'{"params":{"version":"1\\u0000"}}', "text"),
+        (Kind.INFORM, b'{"params":{"version":"\\ud800"}}', "text"),
+        (Kind.PROGRESS, b'{"params":{"step":1,"desc":"a\\u0000"}}', "text"),
+        (Kind.PROGRESS, b'{"params":{"step":1,"desc":"\\udfff"}}', "text"),
+        (Kind.FILE_DOWNLOAD, b"{}", "file"),
+        (Kind.REQUEST, b'{"params":{"version":""}}', "version"),
+        (Kind.FIRMWARE_GET, b'{"params":{"module":"/"}}', "module"),
+    ],
+)
+def test_what_cannot_be_meant_or_stored_is_refused_with_its_reason(
+    kind: Kind, payload: bytes, code: str
+) -> None:
+    assert refusal(kind, payload) == code
+
+
+@pytest.mark.parametrize("kind", sorted(UPLINK))
+def test_a_payload_over_64_kib_is_refused_unread(kind: Kind) -> None:
+    body = b'{"id":1,"params":{"version":"1","step":1}}'
+    assert refusal(kind, body.ljust(MAX_PAYLOAD + 1)) == "size"
+
+
+@pytest.mark.parametrize(
+    "piece", [b"[", b'{"a":', b'"', b'\\"', b",", b", ", b'",', b'{"params":', b"9", b"\xff"]
+)
+def test_hostile_repetition_is_refused(piece: bytes) -> None:
+    payload = (piece * MAX_PAYLOAD)[:MAX_PAYLOAD]
+    # A reading whose cost grows with the square of the length would hang here for minutes.
+    assert refusal(Kind.INFORM, payload) in {"json", "shape"}
+    assert refusal(Kind.INFORM, b'{"a":' + payload[:-5]) == "json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "expected"),
+    [
+        (Kind.REQUEST, b'{"id":"0","params":{"version":"1.0"}}', ("1.0", None, "0")),
+        (Kind.REQUEST, b'{"id":1,"params":{"version":"1.0","module":"MCU"}}', ("1.0", "MCU", 1)),
+        (Kind.REQUEST, b"", (None, None, None)),
+        # its own "version" is the protocol's, not the firmware's
+        (
+            Kind.FIRMWARE_GET,
+            b'{"id":"123","version":"1.0","params":{"module":"MCU"},"method":"thing.ota.firmware.get"}',
+            (None, "MCU", "123"),
+        ),
+        (Kind.FIRMWARE_GET, b'{"id":2, "params":{}}', (None, None, 2)),
+    ],
+)
+def test_a_pull_says_where_its_answer_is_awaited(
+    kind: Kind, payload: bytes, expected: tuple[str | None, str | None, int | str | None]
+) -> None:
+    reply_kind = {Kind.REQUEST: Kind.REQUEST, Kind.FIRMWARE_GET: Kind.FIRMWARE_GET_REPLY}[kind]
+    assert parse(kind, payload) == Request(*expected, reply_kind=reply_kind)
+
+
+def test_the_block_request_of_link_sdk_is_read_in_spite_of_its_comma() -> None:
+    payload = (
+        b'{"id":"1","version":"1.0","params":{"fileToken":"default",'
+        b'"fileInfo":{"streamId":12332,"fileId":1,},"fileBlock":{"size":5120,"offset":0}}}'
+    )
+    assert parse(Kind.FILE_DOWNLOAD, payload) == FileDownload(12332, 1, 5120, 0, "default", "1")
+
+
+def storable(text: str | int | None) -> bool:
+    return not isinstance(text, str) or ("\0" not in text and text.encode().decode() == text)
+
+
+def check(message: Message) -> None:
+    assert storable(message.id)
+    match message:
+        case Inform(version=version, module=module):
+            assert 1 <= len(version) <= 64
+            assert 1 <= len(module) <= 64
+            assert storable(version)
+        case Progress(step=step, desc=desc, module=module):
+            assert -32768 <= step <= 100
+            assert len(desc) <= 256
+            assert storable(desc)
+        case Request(version=version_or_none):
+            assert storable(version_or_none)
+        case FileDownload(size=size, offset=offset):
+            assert size >= 1
+            assert offset >= 0
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.sampled_from(["\ud800", "\0", "1.0", "default", "5", " -1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+params = st.dictionaries(
+    st.sampled_from(["version", "module", "step", "desc", "fileInfo", "fileBlock", "fileToken"]), anything
+)
+reports = st.builds(
+    lambda body, tail: json.dumps(body).encode() + tail,
+    st.fixed_dictionaries({}, optional={"id": anything, "params": params | anything}),
+    st.sampled_from([b"", b"\0", b" ", b",", b"}"]),
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(UPLINK)), st.binary() | reports)
+def test_any_bytes_give_a_storable_message_or_a_refusal(kind: Kind, payload: bytes) -> None:
+    try:
+        message = parse(kind, payload)
+    except BadMessage:
+        return
+    check(message)
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=64).filter(
+        lambda version: version == version.strip()
+    ),
+    st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    st.integers(0, 0xFFFF_FFFF),
+)
+def test_a_well_formed_report_survives_every_mended_slip(version: str, module: str, number: int) -> None:
+    strict = json.dumps({"id": number, "params": {"version": version, "module": module}})
+    sloppy = "\ufeff " + strict[:-2] + " , } ,\n}" + "\0"
+    expected = Inform(version, module, number)
+    assert parse(Kind.INFORM, strict.encode()) == expected
+    assert parse(Kind.INFORM, sloppy.encode()) == expected
