@@ -241,7 +241,7 @@ def test_a_text_search_and_a_json_parser_read_the_same(package: Package, url: st
         assert json.loads(ext_data or b"{}") == package.ext_data
 
 
-@pytest.mark.parametrize("tag", ["}{", "}", "{", "{" * 300 + "}" * 300])
+@pytest.mark.parametrize("tag", ["}{", "}}{{", "}", "{", "{" * 300 + "}" * 300])
 def test_braces_that_do_not_pair_up_cannot_end_the_data_early(tag: str) -> None:
     payload = push_payload(package(ext_data={"tag": tag}), url=URL, now_ms=NOW)
     assert json.loads(scan(payload, "data") or b"{}")["extData"] == {"tag": tag}
