@@ -22,7 +22,7 @@ from campaigns.states import UPDATING, EventKind, Reason, TaskStatus
 from devices import sql, topics, versions
 from devices.models import Channel, Device
 from firmware.links import make_link
-from firmware.models import Firmware, FirmwareFile
+from firmware.models import Firmware, FirmwareFile, SignMethod
 from firmware.services import FileUnavailableError, verify_files
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def package_of(firmware: Firmware, file: FirmwareFile) -> wire.Package:
         version=firmware.version,
         md5=file.md5,
         sha256=file.sha256,
-        sign_method=firmware.sign_method,
+        sign_method="SHA256" if firmware.sign_method == SignMethod.SHA256 else "Md5",
         module=firmware.module,
         is_diff=bool(firmware.source_version),
         digestsign=digestsign(file, product),

@@ -9,6 +9,7 @@ from factory.django import DjangoModelFactory
 
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import CampaignKind, CampaignStatus, TaskStatus
+from devices import counters
 from devices.models import BrokerEpoch, Channel, Device, DevicePresence, DeviceVersion, Product
 from firmware.models import Firmware, FirmwareFile, FirmwareStatus
 from otaplatform.accounts.models import Account, User
@@ -77,6 +78,7 @@ class DeviceFactory(DjangoModelFactory[Device]):
             DeviceVersion.objects.create(
                 device=self, product=self.product, version=extracted, reported_at=timezone.now()
             )
+            counters.add_versions({(self.product_id, "default", extracted): 1})
 
 
 class FirmwareFactory(DjangoModelFactory[Firmware]):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps.registry import Apps
+from django.apps.registry import apps as global_apps
 
 VIEWER, OPERATOR, ADMINISTRATOR = "Viewer", "Operator", "Administrator"
 
@@ -27,7 +28,7 @@ ROLES[OPERATOR] = ROLES[VIEWER] | _codenames(_OPERATE, *_WRITE)
 ROLES[ADMINISTRATOR] = ROLES[OPERATOR] | _codenames(_ADMINISTER, "view", *_WRITE)
 
 
-def ensure_roles(apps: Apps, using: str = "default", **kwargs: Any) -> None:
+def ensure_roles(using: str = "default", apps: Apps = global_apps, **kwargs: Any) -> None:
     """After each migrate: the three groups exist and have at least their permissions."""
     try:
         group_model = apps.get_model("auth", "Group")

@@ -13,28 +13,28 @@ BEFORE = NOW - timedelta(minutes=5)
 
 
 def task(**values: object) -> State:
-    defaults: dict[str, object] = dict(
-        id=1,
-        campaign_id=1,
-        device_id=1,
-        module="default",
-        status=TaskStatus.QUEUED.value,
-        attempt=1,
-        progress=0,
-        reason="",
-        detail="",
-        from_version="1.0",
-        to_version="2.0",
-        returns=0,
-        due_at=BEFORE,
-        ready_at=BEFORE,
-        pushed_at=None,
-        acknowledged_at=None,
-        stray_until=None,
-        active_at=None,
-        is_late=False,
-        is_reverted=False,
-    )
+    defaults: dict[str, object] = {
+        "id": 1,
+        "campaign_id": 1,
+        "device_id": 1,
+        "module": "default",
+        "status": TaskStatus.QUEUED.value,
+        "attempt": 1,
+        "progress": 0,
+        "reason": "",
+        "detail": "",
+        "from_version": "1.0",
+        "to_version": "2.0",
+        "returns": 0,
+        "due_at": BEFORE,
+        "ready_at": BEFORE,
+        "pushed_at": None,
+        "acknowledged_at": None,
+        "stray_until": None,
+        "active_at": None,
+        "is_late": False,
+        "is_reverted": False,
+    }
     return State(**(defaults | values))  # type: ignore[arg-type]
 
 

@@ -159,7 +159,7 @@ def test_an_inform_ends_a_reservation(fleet: Fleet, campaign: Campaign, now: dat
 def test_a_late_target_version_after_a_cancel_is_recorded(
     running: tuple[Campaign, Device], now: datetime
 ) -> None:
-    campaign, device = running
+    _campaign, device = running
     UpdateTask.objects.update(status=TaskStatus.CANCELED)
     reports.apply([inform(device, "2.0.0", now)], now)
     task = UpdateTask.objects.get()
@@ -169,7 +169,7 @@ def test_a_late_target_version_after_a_cancel_is_recorded(
 def test_a_foreign_progress_report_is_kept_but_never_fills_the_history(
     running: tuple[Campaign, Device], now: datetime
 ) -> None:
-    campaign, device = running
+    _campaign, device = running
     UpdateTask.objects.update(status=TaskStatus.FAILED)
     reports.apply([step(device, -1, now)] * 50, now)
     reports.apply([step(device, -1, now)] * 50, now)

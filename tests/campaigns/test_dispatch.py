@@ -1,0 +1,213 @@
+"""Claims, pushes and pulls."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from campaigns import dispatch, expand, moves, reports
+from campaigns.models import Campaign, TaskEvent, UpdateTask
+from campaigns.states import EventKind, TaskStatus
+from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
+from firmware.models import Firmware
+from tests.campaigns.conftest import counts
+from tests.factories import CampaignFactory
+
+Fleet = Callable[..., list[Device]]
+
+
+class Broker:
+    """Where pushes land; it acknowledges what is not listed as lost."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, object]]] = []
+        self.is_down = False
+
+    def send(self, messages: Sequence[tuple[str, bytes]]) -> list[bool]:
+        self.sent += [(topic, json.loads(payload)) for topic, payload in messages]
+        return [not self.is_down for _ in messages]
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def ready(campaign: Campaign, fleet: Fleet, now: datetime) -> tuple[Campaign, list[Device]]:
+    devices = fleet(3)
+    expand.expand(campaign.pk, now)
+    return campaign, devices
+
+
+def test_online_devices_are_pushed_to_on_their_own_topic_and_stamped(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    campaign, devices = ready
+    assert dispatch.dispatch(broker.send, now) == {campaign.pk}
+    key = campaign.product.product_key
+    assert {topic for topic, _ in broker.sent} == {
+        f"/ota/device/upgrade/{key}/{device.name}" for device in devices
+    }
+    assert counts(campaign) == {"NOTIFIED": 3}
+    assert UpdateTask.objects.filter(acknowledged_at=now, pushed_at=now).count() == 3
+    assert TaskEvent.objects.filter(kind=EventKind.PUSHED).count() == 3
+
+
+def test_a_push_says_what_the_device_needs_to_download_and_check_the_file(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    dispatch.dispatch(broker.send, now)
+    message = broker.sent[0][1]
+    file = ready[0].firmware.files.get()
+    data = message["data"]
+    assert isinstance(data, dict)
+    assert (message["code"], message["message"]) == ("1000", "success")
+    assert (data["version"], data["size"], data["md5"], data["sign"]) == (
+        "2.0.0",
+        file.size,
+        file.md5,
+        file.md5,
+    )
+    assert data["signMethod"] == "Md5"
+    assert len(data["url"]) <= 254
+
+
+def test_nothing_is_pushed_twice(ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime) -> None:
+    dispatch.dispatch(broker.send, now)
+    dispatch.dispatch(broker.send, now + timedelta(seconds=5))
+    assert len(broker.sent) == 3
+
+
+def test_what_the_broker_did_not_confirm_stays_unstamped(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    broker.is_down = True
+    dispatch.dispatch(broker.send, now)
+    assert UpdateTask.objects.filter(status="NOTIFIED", acknowledged_at=None).count() == 3
+
+
+def test_offline_devices_and_ghosts_of_an_earlier_broker_life_are_not_pushed_to(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    _, devices = ready
+    DevicePresence.objects.filter(device=devices[0]).update(is_up=False)
+    DevicePresence.objects.filter(device=devices[1]).update(epoch="an earlier one")
+    dispatch.dispatch(broker.send, now)
+    assert [topic.rsplit("/", 1)[1] for topic, _ in broker.sent] == [devices[2].name]
+
+
+def test_just_before_the_push_the_version_is_looked_at_again(
+    firmware: Firmware, fleet: Fleet, broker: Broker, now: datetime
+) -> None:
+    done, left, still = fleet(3)
+    campaign = CampaignFactory.create(firmware=firmware, source_versions=["1.0.0"], expanded_at=None)
+    expand.expand(campaign.pk, now)
+    DeviceVersion.objects.filter(device=done).update(version="2.0.0")
+    DeviceVersion.objects.filter(device=left).update(version="1.9.0")
+    dispatch.dispatch(broker.send, now)
+    outcome = dict(UpdateTask.objects.values_list("device_id", "status"))
+    assert outcome == {done.pk: "SUCCEEDED", left.pk: "FAILED", still.pk: "NOTIFIED"}
+    assert UpdateTask.objects.get(device=left).reason == "NO_LONGER_MATCHES"
+    assert len(broker.sent) == 1
+    assert counts(campaign) == {"SUCCEEDED": 1, "FAILED": 1, "NOTIFIED": 1}
+
+
+@pytest.mark.parametrize("gate", [{"is_paused": True}, {"status": "canceled"}, {"status": "planned"}])
+def test_a_closed_gate_lets_nothing_through(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime, gate: dict[str, object]
+) -> None:
+    Campaign.objects.update(**gate)
+    assert dispatch.dispatch(broker.send, now) == set()
+    assert broker.sent == []
+
+
+def test_a_reserved_device_is_left_alone(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    DevicePresence.objects.filter(device=ready[1][0]).update(reserved_until=now + timedelta(minutes=1))
+    dispatch.dispatch(broker.send, now)
+    assert len(broker.sent) == 2
+
+
+def test_a_minute_lets_through_what_the_limit_allows(
+    campaign: Campaign, fleet: Fleet, broker: Broker, now: datetime
+) -> None:
+    Campaign.objects.update(max_per_minute=10)
+    fleet(25)
+    start = now.replace(second=0, microsecond=0)
+    expand.expand(campaign.pk, start)
+    sent = []
+    for seconds in (1, 20, 61, 90, 125):
+        dispatch.dispatch(broker.send, start + timedelta(seconds=seconds))
+        sent.append(len(broker.sent))
+    assert sent == [10, 10, 20, 20, 25]
+
+
+def test_a_damaged_file_stops_the_batch_before_it_reaches_a_device(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    campaign, _ = ready
+    file = campaign.firmware.files.get()
+    with file.file.storage.open(file.file.name, "wb") as stored:
+        stored.write(b"something else")
+    assert dispatch.dispatch(broker.send, now) == {campaign.pk}
+    assert broker.sent == []
+    assert counts(campaign) == {"FAILED": 3}
+    assert set(UpdateTask.objects.values_list("reason", flat=True)) == {"FILE_UNAVAILABLE"}
+
+
+def test_a_pull_is_answered_for_waiting_and_updating_tasks_and_counts_as_the_push(
+    ready: tuple[Campaign, list[Device]], now: datetime
+) -> None:
+    campaign, (first, second, third) = ready
+    DevicePresence.objects.filter(device=first).update(is_up=False)
+    UpdateTask.objects.filter(device=third).update(status=TaskStatus.CANCELED)
+    moves.recount([campaign.pk], repair=True)
+    answers = dispatch.pull([(first.pk, None), (second.pk, "default"), (third.pk, None)], now)
+    assert set(answers) == {first.pk, second.pk}
+    assert counts(campaign) == {"NOTIFIED": 2, "CANCELED": 1}
+    again = dispatch.pull([(first.pk, None)], now + timedelta(minutes=1))
+    assert again[first.pk].task_id == answers[first.pk].task_id
+
+
+def test_a_pull_passes_the_same_gates_as_a_push(ready: tuple[Campaign, list[Device]], now: datetime) -> None:
+    _, (first, second, third) = ready
+    UpdateTask.objects.filter(device=first).update(due_at=now + timedelta(minutes=10))
+    DevicePresence.objects.filter(device=second).update(reserved_until=now + timedelta(minutes=10))
+    assert set(dispatch.pull([(d.pk, None) for d in (first, second, third)], now)) == {third.pk}
+    Campaign.objects.update(is_paused=True)
+    assert dispatch.pull([(third.pk, None)], now) == {}
+
+
+def test_a_pull_for_another_module_is_not_answered(
+    ready: tuple[Campaign, list[Device]], now: datetime
+) -> None:
+    assert dispatch.pull([(ready[1][0].pk, "MCU")], now) == {}
+
+
+def test_a_device_that_comes_online_is_pushed_to(
+    campaign: Campaign, fleet: Fleet, broker: Broker, now: datetime
+) -> None:
+    (device,) = fleet(1, online=False)
+    BrokerEpoch.objects.update_or_create(pk=1, defaults={"epoch": "e"})
+    expand.expand(campaign.pk, now)
+    dispatch.dispatch(broker.send, now)
+    assert broker.sent == []
+    reports.apply([reports.Up(device.pk, "c", "e", now)], now)
+    dispatch.dispatch(broker.send, now)
+    assert len(broker.sent) == 1
+
+
+def test_an_idle_dispatch_is_one_query(
+    campaign: Campaign,
+    fleet: Fleet,
+    broker: Broker,
+    now: datetime,
+    django_assert_num_queries: Callable[..., object],
+) -> None:
+    fleet(3, online=False)
+    expand.expand(campaign.pk, now)
+    with django_assert_num_queries(1):  # type: ignore[attr-defined]
+        dispatch.dispatch(broker.send, now)
