@@ -60,7 +60,7 @@ class Package:
 
     A package of one file has `size`, `md5` and `sha256`; one of several has `files` instead.
     `sha256` may be empty while `sign_method` is Md5. `digestsign` is the Secure Update signature in base64,
-    or empty. `ext_data` holds the campaign's tags and `_package_udi`.
+    or None. `ext_data` holds the campaign's tags and `_package_udi`.
     """
 
     version: str
@@ -70,7 +70,7 @@ class Package:
     sign_method: SignMethod = "Md5"
     module: str = DEFAULT_MODULE
     is_diff: bool = False
-    digestsign: str = ""
+    digestsign: str | None = None
     ext_data: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[PackageFile] = ()
 
