@@ -88,7 +88,7 @@ def enrol(
         # A device that was taken in before comes again only by its own word.
         if seen >= MAX_MATCHES or (seen and device not in reported):
             continue
-        reserved = rows[device].reserved_until or now
+        reserved = rows[device] or now
         tasks.append(
             UpdateTask(
                 campaign=campaign,

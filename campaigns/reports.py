@@ -189,7 +189,7 @@ def park(states: Sequence[State]) -> None:
         elif state.ready_at is None:
             # Queued while offline, and the device came back before we held its row.
             state.ready_at = _when_back(state)
-        reserved = rows[state.device_id].reserved_until if state.device_id in rows else None
+        reserved = rows.get(state.device_id)
         if state.ready_at and reserved:
             state.ready_at = max(state.ready_at, reserved)
 

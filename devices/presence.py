@@ -1,6 +1,6 @@
 """Who is connected: broker events onto presence rows, folded in arrival order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -118,9 +118,10 @@ def ghosts(limit: int) -> list[Down]:
     return [Down(row.pk, row.connection_id, row.epoch, now) for row in rows[:limit]]
 
 
-def lock(device_ids: Sequence[int]) -> dict[int, DevicePresence]:
-    """The locked presence rows of these devices."""
-    return {row.pk: row for row in DevicePresence.objects.locked(sorted(set(device_ids)))}
+def lock(device_ids: Collection[int]) -> dict[int, datetime | None]:
+    """Lock these devices' presence rows; {device id: reserved until} of those that exist."""
+    rows = DevicePresence.objects.locked(sorted(set(device_ids)))
+    return dict(rows.values_list("device_id", "reserved_until"))
 
 
 def reserve(device_ids: Sequence[int], until: datetime) -> None:
