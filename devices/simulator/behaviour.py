@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf, isfinite
 from types import MappingProxyType
 from typing import Self
 
@@ -75,12 +76,12 @@ def parse_fault(text: str) -> tuple[Fault, float]:
     return Fault(name), _number(rate, f"the rate of {name}", most=1)
 
 
-def _number(text: str, what: str, most: float = float("inf")) -> float:
+def _number(text: str, what: str, most: float = inf) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1
-    if not 0 <= value <= most:
+    if not (0 <= value <= most and isfinite(value)):
         raise ValueError(f"{what} cannot be {text!r}")
     return value
 
@@ -113,7 +114,7 @@ class Behaviour:
     public_key: RSAPublicKey | None = None
 
     def __post_init__(self) -> None:
-        if self.speed <= 0:
+        if not self.speed > 0:
             raise ValueError("the speed must be above 0")
         if not 0 <= self.offline < 1:
             raise ValueError("the offline share must be 0 or more and below 1")
