@@ -10,7 +10,9 @@ import environ
 from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 
+from otaplatform.env import port, truth, whole_number
 from otaplatform.keys import read_or_create
+from otaplatform.redis_server import socket_path
 
 # Generic Django classes (ModelAdmin[Device], QuerySet[Task]) take their parameter at run time too.
 django_stubs_ext.monkeypatch()
@@ -21,7 +23,7 @@ env = environ.Env()
 OTA_DATA_DIR = Path(env.str("OTA_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 KEYS_DIR = OTA_DATA_DIR / "keys"
 
-DEBUG = env.bool("OTA_DEBUG", default=False)
+DEBUG = truth("OTA_DEBUG")
 SECRET_KEY = env.str("OTA_SECRET_KEY", default="") or read_or_create(
     KEYS_DIR / "secret_key", lambda: secrets.token_urlsafe(50)
 )
@@ -32,8 +34,8 @@ OTA_ENCRYPTION_KEYS: list[str] = env.list("OTA_ENCRYPTION_KEYS", default=[]) or 
 
 # ---- where we are reached ----------------------------------------------------------------------------
 OTA_BIND = env.str("OTA_BIND", default="127.0.0.1")
-OTA_HTTP_PORT = env.int("OTA_HTTP_PORT", default=8000)
-OTA_MQTT_PORT = env.int("OTA_MQTT_PORT", default=1883)
+OTA_HTTP_PORT = port("OTA_HTTP_PORT", 8000)
+OTA_MQTT_PORT = port("OTA_MQTT_PORT", 1883)
 OTA_PUBLIC_URL = env.str("OTA_PUBLIC_URL", default=f"http://127.0.0.1:{OTA_HTTP_PORT}").rstrip("/")
 _public_host = environ.urlparse(OTA_PUBLIC_URL).hostname or "127.0.0.1"
 ALLOWED_HOSTS = env.list("OTA_ALLOWED_HOSTS", default=[]) or ["127.0.0.1", "localhost", "[::1]", _public_host]
@@ -41,9 +43,7 @@ CSRF_TRUSTED_ORIGINS = [OTA_PUBLIC_URL]
 _https = OTA_PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_HTTPONLY = True
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("OTA_BEHIND_PROXY", default=False) else None
-)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if truth("OTA_BEHIND_PROXY") else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -119,11 +119,11 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
     }
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = env.int("OTA_DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_MAX_AGE"] = whole_number("OTA_DATABASE_CONN_MAX_AGE", 60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.str("REDIS_URL", default=f"unix://{OTA_DATA_DIR / 'redis.sock'}")
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{socket_path(OTA_DATA_DIR)}")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
@@ -134,8 +134,30 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 
 # Firmware files never travel through MEDIA_URL; devices fetch them by signed links only.
 MEDIA_ROOT = OTA_DATA_DIR / "files"
+OTA_STORAGE = env.str("OTA_STORAGE", default="folder")
+OTA_S3_BUCKET = env.str("OTA_S3_BUCKET", default="")
+# Where devices reach the store; empty, and they get every file from us.
+OTA_S3_PUBLIC_ENDPOINT = env.str("OTA_S3_PUBLIC_ENDPOINT", default="")
+_STORES: dict[str, dict[str, Any]] = {
+    "folder": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "s3": {
+        "BACKEND": "firmware.storage.ObjectStorage",
+        "OPTIONS": {
+            "bucket_name": OTA_S3_BUCKET,
+            "endpoint_url": env.str("OTA_S3_ENDPOINT", default="") or None,
+            "public_endpoint": OTA_S3_PUBLIC_ENDPOINT,
+            "region_name": env.str("OTA_S3_REGION", default="us-east-1"),
+            "access_key": env.str("OTA_S3_ACCESS_KEY", default="") or None,
+            "secret_key": env.str("OTA_S3_SECRET_KEY", default="") or None,
+            "addressing_style": env.str("OTA_S3_ADDRESSING", default="path"),
+            "signature_version": env.str("OTA_S3_SIGNATURE", default="s3v4"),
+            "file_overwrite": False,
+            "max_memory_size": 1024 * 1024,
+        },
+    },
+}
 STORAGES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": _STORES.get(OTA_STORAGE, _STORES["folder"]),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 FILE_UPLOAD_PERMISSIONS = 0o600
@@ -191,16 +213,18 @@ MQTT_URL = env.str("MQTT_URL", default="")
 OTA_MQTT_PASSWORD = env.str("OTA_MQTT_PASSWORD", default="") or read_or_create(
     KEYS_DIR / "mqtt_password", lambda: secrets.token_urlsafe(32)
 )
-OTA_MQTT_TLS_PORT = env.int("OTA_MQTT_TLS_PORT", default=0)
+OTA_MQTT_TLS_PORT = port("OTA_MQTT_TLS_PORT", 0)
 OTA_MQTT_TLS_CERT = env.str("OTA_MQTT_TLS_CERT", default="")
 OTA_MQTT_TLS_KEY = env.str("OTA_MQTT_TLS_KEY", default="")
 
 # ---- firmware ----------------------------------------------------------------------------------------
-OTA_MAX_FIRMWARE_MB = env.int("OTA_MAX_FIRMWARE_MB", default=10)
-OTA_MAX_FIRMWARE_FILES = env.int("OTA_MAX_FIRMWARE_FILES", default=100)
-OTA_LINK_HOURS = env.int("OTA_LINK_HOURS", default=24)
+OTA_MAX_FIRMWARE_MB = whole_number("OTA_MAX_FIRMWARE_MB", 10)
+OTA_MAX_FIRMWARE_FILES = whole_number("OTA_MAX_FIRMWARE_FILES", 100)
+OTA_LINK_HOURS = whole_number("OTA_LINK_HOURS", 24)
+# The internal location of nginx that sends the files itself, for example /_firmware/
+OTA_X_ACCEL_PREFIX = env.str("OTA_X_ACCEL_PREFIX", default="")
 
-DEMO = env.int("OTA_DEMO", default=0)
+DEMO = whole_number("OTA_DEMO", 0)
 
 try:
     OTA_VERSION = version("otaplatform")
