@@ -3,7 +3,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from otaplatform.health import healthz
+
 urlpatterns = [
-    path("i18n/", include("django.conf.urls.i18n")),
+    path("healthz", healthz, name="healthz"),
+    path("", include("otaplatform.accounts.urls")),
     path("", admin.site.urls),
 ]

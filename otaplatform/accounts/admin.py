@@ -1,0 +1,126 @@
+"""People of an account, the accounts themselves, and the audit log."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as StockUserAdmin
+from django.contrib.auth.models import Group
+from django.db import models
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from otaplatform.accounts.admin_scope import ReadOnlyAdmin, ScopedAdmin
+from otaplatform.accounts.models import Account, AuditEntry, User
+from otaplatform.accounts.roles import ROLES
+from otaplatform.accounts.scope import account_scope
+from otaplatform.accounts.words import ACTIONS
+
+
+@admin.register(Account)
+class AccountAdmin(admin.ModelAdmin[Account]):
+    """Superusers only: no role has a permission for accounts."""
+
+    list_display = ["name", "created_at"]
+    search_fields = ["name"]
+
+
+@admin.register(User)
+class UserAdmin(StockUserAdmin[User], ScopedAdmin):
+    """An Administrator manages the people of the account by role; only a superuser sees more.
+
+    Somebody who is not a superuser neither sees superusers nor can make one, and hands out only the
+    three roles. A new user, and one whose password somebody else has set, changes it at the next login.
+    """
+
+    list_display = ["username", "full_name", "role_names", "is_active", "last_login"]
+    list_filter = ["is_active", "groups"]
+    search_fields = ["username", "first_name", "last_name", "email"]
+    ordering = ["username"]
+    filter_horizontal = []
+    readonly_fields = ["last_login", "date_joined"]
+    _person = (_("Person"), {"fields": ["first_name", "last_name", "email", "language", "time_zone"]})
+    _dates = (_("Dates"), {"fields": ["last_login", "date_joined"]})
+
+    def get_queryset(self, request: HttpRequest) -> "models.QuerySet[User]":
+        people = super().get_queryset(request).prefetch_related("groups")
+        return people if request.user.is_superuser else people.filter(is_superuser=False)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        shown = list(self.list_display)
+        return [*shown, "account"] if request.user.is_superuser else shown
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        above = request.user.is_superuser
+        role = ["groups", *(["account", "is_staff", "is_superuser"] if above else [])]
+        if obj is None:
+            password = {"fields": ["username", "usable_password", "password1", "password2"]}
+            return [(None, {"classes": ["wide"], **password}), (_("Role"), {"fields": role}), self._person]
+        return [
+            (None, {"fields": ["username", "password", "must_change_password"]}),
+            (_("Role"), {"fields": ["is_active", *role]}),
+            self._person,
+            self._dates,
+        ]
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups" and not request.user.is_superuser:
+            kwargs["queryset"] = Group.objects.filter(name__in=ROLES)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        account = account_scope(request)
+        return {"is_staff": True, "account": account and account.pk}
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if not change:
+            obj.must_change_password = True
+            if not request.user.is_superuser:
+                obj.account, obj.is_staff = account_scope(request), True
+        super().save_model(request, obj, form, change)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj != request.user and super().has_delete_permission(request, obj)
+
+    @admin.display(description=_("Name"))
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
+
+    @admin.display(description=_("Role"))
+    def role_names(self, user: User) -> str:
+        names = [_("Superuser")] if user.is_superuser else []
+        return ", ".join(str(name) for name in [*names, *(group.name for group in user.groups.all())])
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """One kind of action."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(ACTIONS.items())
+
+    def queryset(self, request: HttpRequest, queryset: "models.QuerySet[Any]") -> "models.QuerySet[Any]":
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """Who did what, newest first; nobody changes it."""
+
+    list_display = ["at", "actor_name", "action_words", "object_name", "details"]
+    list_display_links = None
+    list_filter = [ActionFilter]
+    search_fields = ["actor_name", "object_name"]
+    search_help_text = _("User name or object")
+    ordering = ["-id"]
+    actions = None
+    list_per_page = 50
+
+    @admin.display(description=_("action"))
+    def action_words(self, entry: AuditEntry) -> str:
+        return str(ACTIONS.get(entry.action, entry.action))
+
+    @admin.display(description=_("details"))
+    def details(self, entry: AuditEntry) -> str:
+        return ", ".join(f"{key}: {value}" for key, value in entry.detail.items())

@@ -1,0 +1,53 @@
+// Small behaviours of every page. The site's policy allows no inline script or style, so pages ask by attribute.
+(() => {
+  "use strict";
+
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.includes(`time_zone=${zone}`)) {
+    document.cookie = `time_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+  }
+
+  // Stacked bars: the share of each part, in percent.
+  const shares = (root) => root.querySelectorAll("i[data-share]").forEach((part) => {
+    part.style.width = `${part.dataset.share}%`;
+  });
+  shares(document);
+
+  // A field that matters only while another one has a certain value: <div data-shows-when="name=value,value">.
+  const dependents = document.querySelectorAll("[data-shows-when]");
+  const settle = () => dependents.forEach((part) => {
+    const [name, values] = part.dataset.showsWhen.split("=");
+    const controls = [...document.getElementsByName(name)];
+    const control = controls.find((one) => one.type !== "radio" && one.type !== "checkbox" || one.checked);
+    part.hidden = !control || !values.split(",").includes(control.value);
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
+    if (dependents.length) settle();
+  });
+  settle();
+
+  document.addEventListener("submit", (event) => {
+    const asked = event.submitter?.dataset.confirm || event.target.dataset.confirm;
+    if (asked && !window.confirm(asked)) event.preventDefault();
+  });
+
+  document.addEventListener("click", async (event) => {
+    const copier = event.target.closest("[data-copy]");
+    if (copier) {
+      const source = document.querySelector(copier.dataset.copy);
+      await navigator.clipboard.writeText(source.value ?? source.textContent);
+      const words = copier.textContent;
+      copier.textContent = copier.dataset.copied || "✓";
+      setTimeout(() => { copier.textContent = words; }, 1500);
+    }
+    document.querySelectorAll("details.menu[open]").forEach((menu) => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((menu) => { menu.open = false; });
+  });
+
+  window.ota = { shares };
+})();
