@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "otaplatform.accounts.middleware.preferences",
+    "otaplatform.accounts.middleware.password_first",
 ]
 ROOT_URLCONF = "otaplatform.urls"
 ASGI_APPLICATION = "otaplatform.asgi.application"
