@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef, QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, WAITING, Region
-from devices.models import Device, DevicePresence, DeviceVersion, Product
+from devices import sql
+from devices.models import Device, DevicePresence, DeviceVersion, Product, validate_device_name
 from firmware.models import Firmware
 
 
@@ -81,8 +83,8 @@ def preview(
     everybody = Device.objects.usable().filter(product=product)
     matching = covered(product, firmware, source_versions)
     if region == Region.DIRECTIONAL:
-        everybody = everybody.filter(id__in=device_ids or [])
-        matching = matching.filter(id__in=device_ids or [])
+        everybody = everybody.filter(id__in=sql.listed(device_ids or []))
+        matching = matching.filter(id__in=sql.listed(device_ids or []))
     newer = Firmware.objects.filter(product=product, module=firmware.module, id__gt=firmware.pk)
     active = UpdateTask.objects.filter(device=OuterRef("pk"), status__in=ACTIVE, lane="")
     busy = matching.filter(Exists(active))
@@ -109,38 +111,56 @@ def preview(
 
 def exclusion_reasons(
     firmware: Firmware, names: Sequence[str], source_versions: Sequence[str]
-) -> tuple[list[Device], dict[str, str]]:
-    """Named devices of the product: those that match, and {name: code} for each that does not.
+) -> tuple[list[int], dict[str, str]]:
+    """Named devices of the product: the ids of those that match, and {name: code} for each that does not.
 
     Codes: `unknown`, `disabled`, `not_activated`, `on_target`, `other_version`.
     """
     assert firmware.product is not None, "only associated firmware can be used in a campaign"
     wanted = wanted_versions(firmware, source_versions)
-    found: dict[str, Any] = {}  # devices, each with `runs`: its version or ""
     unique = list(dict.fromkeys(names))
+    chosen: list[int] = []
+    reasons: dict[str, str] = {}
+    runs = Coalesce(_running(firmware.module).values("version")[:1], Value(""))
     for start in range(0, len(unique), 1000):
-        rows = (
-            Device.objects.present()
-            .filter(product=firmware.product, name__in=unique[start : start + 1000])
-            .annotate(runs=Coalesce(_running(firmware.module).values("version")[:1], Value("")))
-        )
-        found.update((device.name, device) for device in rows)
-    chosen, reasons = [], {}
-    for name in unique:
-        device = found.get(name)
-        if device is None:
-            reasons[name] = "unknown"
-        elif device.is_disabled:
-            reasons[name] = "disabled"
-        elif device.activated_at is None:
-            reasons[name] = "not_activated"
-        elif device.runs == firmware.version:
-            reasons[name] = "on_target"
-        elif wanted and device.runs not in wanted:
-            reasons[name] = "other_version"
-        else:
-            chosen.append(device)
+        some = unique[start : start + 1000]
+        # What cannot be a name is not asked for: PostgreSQL refuses some characters outright.
+        possible = [name for name in some if is_device_name(name)]
+        rows = Device.objects.present().filter(product=firmware.product, name__in=possible)
+        found: dict[str, tuple[int, str]] = {
+            name: (pk, _reason(is_disabled, activated_at, version, firmware.version, wanted))
+            for name, pk, is_disabled, activated_at, version in rows.annotate(runs=runs).values_list(
+                "name", "id", "is_disabled", "activated_at", "runs"
+            )
+        }
+        for name in some:
+            pk, why = found.get(name, (0, "unknown"))
+            if why:
+                reasons[name] = why
+            else:
+                chosen.append(pk)
     return chosen, reasons
+
+
+def _reason(
+    is_disabled: bool, activated_at: datetime | None, version: str, target: str, wanted: Sequence[str]
+) -> str:
+    """Why a device that exists is left out; empty if it is not."""
+    if is_disabled:
+        return "disabled"
+    if activated_at is None:
+        return "not_activated"
+    if version == target:
+        return "on_target"
+    return "other_version" if wanted and version not in wanted else ""
+
+
+def is_device_name(name: str) -> bool:
+    try:
+        validate_device_name(name)
+    except ValidationError:
+        return False
+    return True
 
 
 def on_versions(product: Product, module: str, source_versions: Sequence[str]) -> QuerySet[Device]:

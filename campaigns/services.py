@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from campaigns import expand, life, moves, reports, selection, sweep
 from campaigns.applied import Applied
-from campaigns.models import Campaign, CampaignDevice, UpdateTask
+from campaigns.models import Campaign, UpdateTask
 from campaigns.states import (
     OPEN,
     Busy,
@@ -27,8 +27,7 @@ from campaigns.states import (
     Region,
     TaskStatus,
 )
-from devices import presence
-from devices.models import Device
+from devices import presence, sql
 from firmware.models import Firmware, FirmwareStatus
 from otaplatform.accounts import audit
 from otaplatform.accounts.models import User
@@ -69,7 +68,7 @@ class Plan:
 class Planned:
     """A checked plan: the chosen devices (directional only), those left out and why, and the counts."""
 
-    devices: list[Device] = field(default_factory=list)
+    device_ids: list[int] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     preview: selection.Preview = field(default_factory=selection.Preview)
     needs_acceptance: bool = False
@@ -117,10 +116,10 @@ def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> P
             errors["device_names"] = _("At most 1,000,000 devices can be chosen.")
         else:
             _require_association(firmware)
-            planned.devices, planned.excluded = selection.exclusion_reasons(
+            planned.device_ids, planned.excluded = selection.exclusion_reasons(
                 firmware, plan.device_names, plan.source_versions
             )
-            ids = [device.pk for device in planned.devices]
+            ids = planned.device_ids
     if errors:
         raise ValidationError(errors)
     _require_association(firmware)
@@ -159,7 +158,7 @@ def launch_batch(
             code="downgrade",
             params={"count": planned.preview.on_newer},
         )
-    if plan.region == Region.DIRECTIONAL and not planned.devices:
+    if plan.region == Region.DIRECTIONAL and not planned.device_ids:
         raise RefusedError(_("None of the chosen devices can be updated."), code="no_devices")
     campaign = Campaign(
         kind=CampaignKind.UPGRADE,
@@ -174,7 +173,7 @@ def launch_batch(
         busy=plan.busy,
         preview=planned.preview.as_json(),
     )
-    return _launch(campaign, firmware, planned.devices, actor, now, "campaign.launched")
+    return _launch(campaign, firmware, planned.device_ids, actor, now, "campaign.launched")
 
 
 def launch_validation(
@@ -194,7 +193,7 @@ def launch_validation(
     _require_association(firmware)
     if not device_names:
         raise ValidationError({"device_names": _("Choose at least one device.")})
-    devices, excluded = selection.exclusion_reasons(firmware, device_names, source_versions)
+    device_ids, excluded = selection.exclusion_reasons(firmware, device_names, source_versions)
     if excluded:
         raise ValidationError(
             {"device_names": [exclusion_message(name, why) for name, why in excluded.items()]}
@@ -206,7 +205,7 @@ def launch_validation(
         timeout_minutes=timeout_minutes,
     )
     with transaction.atomic():
-        campaign = _launch(campaign, firmware, devices, actor, now, "firmware.validated")
+        campaign = _launch(campaign, firmware, device_ids, actor, now, "firmware.validated")
         Firmware.objects.filter(
             pk=firmware.pk, status__in=[FirmwareStatus.UNVERIFIED, FirmwareStatus.VERIFICATION_FAILED]
         ).update(status=FirmwareStatus.VERIFIED)
@@ -230,7 +229,7 @@ def exclusion_message(name: str, code: str) -> ValidationError:
 def _launch(
     campaign: Campaign,
     firmware: Firmware,
-    devices: Iterable[Device],
+    device_ids: Sequence[int],
     actor: User | None,
     now: datetime,
     action: str,
@@ -244,9 +243,7 @@ def _launch(
     try:
         with transaction.atomic():
             campaign.save(force_insert=True)
-            CampaignDevice.objects.bulk_create(
-                (CampaignDevice(campaign=campaign, device=device) for device in devices), batch_size=1000
-            )
+            _choose(campaign, device_ids)
             audit.record(
                 firmware.account_id,
                 actor,
@@ -263,6 +260,17 @@ def _launch(
             ) from error
         raise
     return campaign
+
+
+def _choose(campaign: Campaign, device_ids: Sequence[int]) -> None:
+    """Store the devices of a directional campaign: up to a million, a statement for each few thousand."""
+    for ids in sql.chunks(device_ids, 10_000):
+        source, parameters = sql.rows("v", {"device_id": "bigint"}, [(pk,) for pk in ids])
+        sql.execute(
+            "INSERT INTO campaigns_campaigndevice (campaign_id, device_id) "  # noqa: S608  (names are ours)
+            f"SELECT %s, v.device_id FROM {source}",
+            [campaign.pk, *parameters],
+        )
 
 
 def cancel_campaign(
