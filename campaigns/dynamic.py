@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Max
 
 from campaigns.applied import Applied
+from campaigns.life import INFORM_GRACE
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, Region, TaskStatus
 from devices import presence, sql
@@ -22,17 +23,17 @@ def enrol(
     applied: Applied,
     *,
     ended: Iterable[int] = (),
-    activated: Iterable[int] = (),
+    connected: Iterable[int] = (),
 ) -> None:
     """Give matching devices a task, in the caller's transaction; what came of it is added to `applied`.
 
     `informed` are (device id, module) that just reported; `ended` are devices whose task just ended, which
-    a campaign may have passed over while they were busy; `activated` authenticated for the first time. A
+    a campaign may have passed over while they were busy; `connected` may have been activated just now. A
     product's campaigns are asked newest first, and the first that matches, or whose target the device
     already runs, ends the search: two campaigns never throw a device back and forth.
     """
     reported = {device for device, _ in informed}
-    candidates = reported | set(ended) | set(activated)
+    candidates = reported | set(ended) | set(connected)
     if not candidates or not Campaign.objects.matching().exists():
         return
     devices = {
@@ -88,7 +89,9 @@ def enrol(
         # A device that was taken in before comes again only by its own word.
         if seen >= MAX_MATCHES or (seen and device not in reported):
             continue
-        reserved = rows[device] or now
+        version = running.get((device, campaign.firmware.module))
+        # A device that never told its version may run the target: it is about to say.
+        ready_at = max(now if version is not None else now + INFORM_GRACE, rows[device] or now)
         tasks.append(
             UpdateTask(
                 campaign=campaign,
@@ -96,11 +99,11 @@ def enrol(
                 firmware=campaign.firmware,
                 module=campaign.firmware.module,
                 match_number=seen + 1,
-                from_version=running.get((device, campaign.firmware.module), ""),
+                from_version=version or "",
                 to_version=campaign.firmware.version,
                 status=TaskStatus.QUEUED,
                 due_at=now,
-                ready_at=max(now, reserved) if device in online else None,
+                ready_at=ready_at if device in online else None,
                 created_at=now,
                 changed_at=now,
             )

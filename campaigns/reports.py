@@ -69,7 +69,8 @@ def apply(reports: Sequence[Report], now: datetime | None = None) -> Applied:
             if not isinstance(report, (Up, Down)) or report in connected.counted:
                 by_device[report.device_id].append(report)
         ended = _apply_to_tasks(by_device, recorded.before, applied, now)
-        dynamic.enrol({(inform.device_id, inform.module) for inform in informs}, now, applied, ended=ended)
+        informed = {(inform.device_id, inform.module) for inform in informs}
+        dynamic.enrol(informed, now, applied, ended=ended, connected=connected.up)
         counters.add_versions(recorded.counts)
         moves.add_counts(applied.counts)
     return applied

@@ -1,5 +1,8 @@
 """The beat ticks: due rows in, verbs called. Each is safe to overlap itself; no task carries an eta."""
 
+import logging
+from typing import Any
+
 from celery import shared_task
 from devices.mqtt import publisher
 
@@ -7,7 +10,8 @@ from campaigns import dispatch as dispatching
 from campaigns import expand as expanding
 from campaigns import live, sweep
 from campaigns.models import Campaign
-from campaigns.states import CampaignStatus
+
+logger = logging.getLogger(__name__)
 
 # Each tick and its interval in seconds. The rows of the scheduler are restored from this at every migrate.
 TICKS = {
@@ -36,10 +40,12 @@ def start_due() -> None:
 @shared_task
 def expand() -> None:
     """Launched campaigns whose devices do not all have their task yet."""
-    for pk in list(Campaign.objects.unexpanded().values_list("id", flat=True)):
+    waiting = list(Campaign.objects.unexpanded().values_list("id", flat=True))
+    for pk in waiting:
         expanding.expand(pk)
         live.changed([pk])
-    dispatch.delay()
+    if waiting:
+        dispatch_soon()
 
 
 @shared_task
@@ -58,7 +64,19 @@ def finish() -> None:
     live.changed(sweep.finish())
 
 
+def _soon(task: Any) -> None:
+    """Run a tick now rather than at its next beat. Best effort: the tick itself remains the promise."""
+    try:
+        task.apply_async(retry=False)
+    except Exception:
+        logger.warning("%s waits for its next tick: the task broker did not answer", task.name)
+
+
+def dispatch_soon() -> None:
+    """Something became ready to push."""
+    _soon(dispatch)
+
+
 def launch_soon() -> None:
-    """Ask the workers to expand and push now rather than at the next tick; the tick remains the promise."""
-    if Campaign.objects.unexpanded().exclude(status=CampaignStatus.COMPLETED).exists():
-        expand.delay()
+    """A campaign was launched: its tasks are made, then pushed. Call it after the commit."""
+    _soon(expand)

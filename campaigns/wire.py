@@ -11,30 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from firmware.wire_keys import KEY_NAMES
+
 SignMethod = Literal["Md5", "SHA256"]
 
 DEFAULT_MODULE = "default"
 MAX_URL = 254
 MAX_FILES = 20
-
-_ENVELOPE_KEYS = {"code", "data", "id", "message"}
-_DATA_KEYS = {
-    "size",
-    "version",
-    "url",
-    "md5",
-    "sign",
-    "signMethod",
-    "isDiff",
-    "module",
-    "digestsign",
-    "extData",
-}
-_STREAM_KEYS = {"dProtocol", "streamId", "streamFileId"}
-_FILE_KEYS = {"files", "fileSize", "fileName", "fileUrl", "fileMd5", "fileSign"}
-
-# A text search for a key would stop at a value that is spelled like it.
-KEY_NAMES = frozenset(_ENVELOPE_KEYS | _DATA_KEYS | _STREAM_KEYS | _FILE_KEYS)
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
