@@ -13,7 +13,6 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
-from firmware.signing import digestsign
 
 from campaigns import moves, wire
 from campaigns.life import MAX_RETURNS, Event, State
@@ -21,9 +20,11 @@ from campaigns.models import Campaign, UpdateTask
 from campaigns.states import UPDATING, EventKind, Reason, TaskStatus
 from devices import sql, topics, versions
 from devices.models import Channel, Device
+from firmware.errors import FileUnavailableError
 from firmware.links import make_link
 from firmware.models import Firmware, FirmwareFile, SignMethod
-from firmware.services import FileUnavailableError, verify_files
+from firmware.services import verify_files
+from firmware.signing import digestsign
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,9 @@ from firmware.validators import validate_firmware_name, validate_version
 from otaplatform.accounts.fields import CodePointField
 from otaplatform.accounts.models import Account
 
+# Where the files lie in the storage.
+FOLDER = "firmware"
+
 
 class SignMethod(models.TextChoices):
     MD5 = "MD5", "MD5"
@@ -30,6 +33,9 @@ class FirmwareStatus(models.IntegerChoices):
     VERIFICATION_FAILED = 3, _("Verification failed")
 
 
+BATCHABLE = frozenset({FirmwareStatus.VERIFIED, FirmwareStatus.NOT_NEEDED})
+
+
 class FirmwareQuerySet(models.QuerySet["Firmware"]):
     def of(self, account: Account | None) -> "FirmwareQuerySet":
         """The firmware of one account; None (a superuser who chose no account) sees all."""
@@ -41,9 +47,7 @@ class FirmwareQuerySet(models.QuerySet["Firmware"]):
 
     def batchable(self) -> "FirmwareQuerySet":
         """What may be used for a batch update."""
-        return self.filter(
-            product__isnull=False, status__in=[FirmwareStatus.VERIFIED, FirmwareStatus.NOT_NEEDED]
-        )
+        return self.filter(product__isnull=False, status__in=BATCHABLE)
 
 
 class Firmware(models.Model):
@@ -75,7 +79,12 @@ class Firmware(models.Model):
     status = models.SmallIntegerField(_("status"), choices=FirmwareStatus, default=FirmwareStatus.UNVERIFIED)
     description = models.CharField(_("description"), max_length=100, blank=True)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, verbose_name=_("uploaded by"), null=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        verbose_name=_("uploaded by"),
+        null=True,
+        blank=True,
+        related_name="+",
     )
     created_at = models.DateTimeField(_("uploaded"), default=timezone.now, editable=False)
 
@@ -89,11 +98,13 @@ class Firmware(models.Model):
             models.UniqueConstraint(
                 fields=["account", "name"],
                 name="firmware_name_once_per_account",
+                violation_error_code="name_taken",
                 violation_error_message=_("The account already has a firmware of this name."),
             ),
             models.UniqueConstraint(
                 fields=["product", "module", "version", "source_version"],
                 name="firmware_version_once_per_product",
+                violation_error_code="version_taken",
                 violation_error_message=_("The product already has a firmware of this version."),
             ),
             models.CheckConstraint(
@@ -104,10 +115,14 @@ class Firmware(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def is_batchable(self) -> bool:
+        return self.product_id is not None and self.status in BATCHABLE
+
 
 def upload_to(instance: "FirmwareFile", filename: str) -> str:
     """A key that tells nothing and is never used twice; the name that a person gave is kept in its column."""
-    return f"firmware/{secrets.token_hex(16)}{instance.suffix}"
+    return f"{FOLDER}/{secrets.token_hex(16)}{instance.suffix}"
 
 
 class FirmwareFile(models.Model):
@@ -133,3 +148,8 @@ class FirmwareFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def digest(self) -> str:
+        """The digest that the firmware's signature algorithm asks for, in lower-case hex."""
+        return self.sha256 if self.firmware.sign_method == SignMethod.SHA256 else self.md5
