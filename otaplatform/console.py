@@ -1,10 +1,4 @@
-"""The frame of the console: navigation, the header's choices, and the context of our own pages.
-
-A page of our own extends `console/page.html` and is rendered with `page_context`::
-
-    context = page_context(request, device.name, nav="devices", device=device)
-    return render(request, "devices/device.html", context)
-"""
+"""The frame of the console: navigation, what the header shows, and the dashboard."""
 
 import functools
 import logging
@@ -13,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.contrib import admin
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
@@ -67,11 +60,11 @@ NAVIGATION: list[tuple[str | Promise, list[Item]]] = [
                 "admin:firmware_firmware_changelist",
                 "firmware.view_firmware",
             ),
-            Item("versions", _("Versions"), "firmware:versions", "devices.view_device"),
+            Item("versions", _("Versions"), "campaigns:versions", "devices.view_device"),
             Item(
                 "batches",
                 _("Update batches"),
-                "admin:campaigns_campaign_changelist",
+                "campaigns:list",
                 "campaigns.view_campaign",
             ),
         ],
@@ -174,11 +167,6 @@ def context(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def page_context(request: HttpRequest, title: str, *, nav: str = "", **extra: Any) -> dict[str, Any]:
-    """Context of a page of our own; `nav` is the key of the navigation item to mark, if not by address."""
-    return {**admin.site.each_context(request), "title": title, "nav": nav, **extra}
-
-
 def dashboard(request: HttpRequest) -> dict[str, Any]:
     """What the dashboard shows of the fleet; the updates' part is `campaigns/dashboard.html`'s own."""
     account, sees = scope_or_nothing(request)
@@ -192,8 +180,9 @@ def dashboard(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _updates_template() -> Any:
+def _updates_template() -> str:
     try:
-        return get_template(UPDATES_TEMPLATE)
+        get_template(UPDATES_TEMPLATE)
     except TemplateDoesNotExist:
-        return None
+        return ""
+    return UPDATES_TEMPLATE

@@ -53,8 +53,8 @@ class UserAdmin(StockUserAdmin[User], ScopedAdmin):
         above = request.user.is_superuser
         role = ["groups", *(["account", "is_staff", "is_superuser"] if above else [])]
         if obj is None:
-            password = {"fields": ["username", "usable_password", "password1", "password2"]}
-            return [(None, {"classes": ["wide"], **password}), (_("Role"), {"fields": role}), self._person]
+            login = {"fields": ["username", "password1", "password2"]}
+            return [(None, login), (_("Role"), {"fields": role}), self._person]
         return [
             (None, {"fields": ["username", "password", "must_change_password"]}),
             (_("Role"), {"fields": ["is_active", *role]}),

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.views.decorators.cache import never_cache
 
@@ -58,7 +59,7 @@ def choose_account(request: HttpRequest, account: Account | None) -> None:
 
 
 P = ParamSpec("P")
-View = Callable[Concatenate[Staff, P], HttpResponse]
+View = Callable[Concatenate[Staff, P], HttpResponseBase]
 Guarded = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
 
@@ -68,7 +69,7 @@ def require(*permissions: str) -> Callable[[View[P]], Guarded[P]]:
     def decorator(view: View[P]) -> Guarded[P]:
         @never_cache
         @wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             user = request.user
             if not user.is_active or not user.is_staff:
                 return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))

@@ -1,7 +1,7 @@
 """A person's own settings, and the choices in the header."""
 
 from django.conf import settings
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import translation
@@ -12,6 +12,7 @@ from django.views.i18n import set_language
 
 from otaplatform.accounts.forms import MySettingsForm
 from otaplatform.accounts.models import Account, User
+from otaplatform.accounts.pages import page_context
 from otaplatform.accounts.scope import ALL_ACCOUNTS, Staff, choose_account, require
 
 
@@ -52,5 +53,4 @@ def my_settings(request: Staff) -> HttpResponse:
         response = redirect("my_settings")
         response.set_cookie(settings.LANGUAGE_COOKIE_NAME, user.language, samesite="Lax")
         return response
-    context = {**admin.site.each_context(request), "title": _("My settings"), "form": form}
-    return render(request, "accounts/my_settings.html", context)
+    return render(request, "accounts/my_settings.html", page_context(request, _("My settings"), form=form))

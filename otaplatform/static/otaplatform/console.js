@@ -33,6 +33,15 @@
   });
 
   document.addEventListener("click", async (event) => {
+    const file = event.target.closest("[data-download]");
+    if (file) {
+      // The byte order mark tells spreadsheets that this is UTF-8.
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob(["\ufeff", document.querySelector(file.dataset.download).value], { type: "text/csv" }));
+      link.download = file.dataset.name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    }
     const copier = event.target.closest("[data-copy]");
     if (copier) {
       const source = document.querySelector(copier.dataset.copy);
