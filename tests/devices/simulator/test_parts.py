@@ -169,7 +169,7 @@ async def test_an_idle_connection_is_kept_alive_by_pings_and_given_up_when_nobod
     async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         connect = codec.Connect("c", keep_alive=0)
-        link = await Link.open("127.0.0.1", port, connect, ping_every=0.01, patience=0.05)
+        link = await Link.open("127.0.0.1", port, connect, ping_every=0.01, patience=0.5)
         async with asyncio.timeout(10):
             assert await link.receive() is None
     assert len(pings) == 3
