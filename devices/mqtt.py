@@ -1,4 +1,4 @@
-"""The platform's own MQTT clients: where the broker is, a link to it, and a publisher that lives with its process.
+"""The platform's own MQTT clients: where the broker is, a link to it, and one publisher for each process.
 
 A link is driven by its owner's thread. paho's own thread waits with select(), which fails in a process with
 more than a thousand open files (the gateway runs the embedded broker), and costs a third of the throughput.
@@ -61,8 +61,7 @@ def address() -> Address:
     options. Raises ValueError for anything else.
     """
     if not settings.MQTT_URL:
-        anywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104  (what it is bound to)
-        host = anywhere.get(settings.OTA_BIND, settings.OTA_BIND)
+        host = "::1" if settings.OTA_BIND == "::" else "127.0.0.1"  # the broker always listens there, too
         return Address(host, settings.OTA_MQTT_PORT, password=settings.OTA_MQTT_PASSWORD)
     url = urlsplit(settings.MQTT_URL)
     options = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -235,7 +234,7 @@ class Publisher:
     ) -> list[bool]:
         """Publish (topic, payload) pairs, `window` in flight; for each, whether the broker acknowledged it.
 
-        What is not acknowledged within `timeout` seconds may have arrived all the same, but is not sent later.
+        What is not acknowledged within `timeout` seconds may have arrived all the same; it is not sent later.
         """
         with self._lock:
             self._taken = [False] * len(messages)

@@ -69,10 +69,14 @@ class RealDevice:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def send(self, kind: str, payload: Any, qos: int = 1) -> None:
-        """Publish on `/ota/device/{kind}/…` and wait for the broker's PUBACK."""
+    def publish(self, kind: str, payload: Any, qos: int = 1) -> paho.MQTTMessageInfo:
+        """Publish on `/ota/device/{kind}/…`; the answer knows when the broker has taken it."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        info = self.client.publish(f"/ota/device/{kind}/{self.key}/{self.name}", body, qos)
+        return self.client.publish(f"/ota/device/{kind}/{self.key}/{self.name}", body, qos)
+
+    def send(self, kind: str, payload: Any, qos: int = 1) -> None:
+        """Publish and wait for the broker's PUBACK."""
+        info = self.publish(kind, payload, qos)
         info.wait_for_publish(TIMEOUT)
         assert info.is_published()
 
