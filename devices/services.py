@@ -39,7 +39,7 @@ _ALPHABET = string.ascii_letters + string.digits
 
 # Called with the ids of removed devices and the time, in the removing transaction, the devices' presence
 # rows locked. The apps above this one end here what they still do with a device.
-AFTER_REMOVAL: list[Callable[[list[int], datetime], None]] = []
+AFTER_REMOVAL: list[Callable[[list[int], datetime], object]] = []
 
 
 def _random(length: int) -> str:

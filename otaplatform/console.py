@@ -54,19 +54,9 @@ NAVIGATION: list[tuple[str | Promise, list[Item]]] = [
     (
         _("Maintenance"),
         [
-            Item(
-                "firmware",
-                _("Firmware Update"),
-                "admin:firmware_firmware_changelist",
-                "firmware.view_firmware",
-            ),
+            Item("firmware", _("Firmware Update"), "firmware:list", "firmware.view_firmware"),
             Item("versions", _("Versions"), "campaigns:versions", "devices.view_device"),
-            Item(
-                "batches",
-                _("Update batches"),
-                "campaigns:list",
-                "campaigns.view_campaign",
-            ),
+            Item("batches", _("Update batches"), "campaigns:list", "campaigns.view_campaign"),
         ],
     ),
     (

@@ -9,11 +9,11 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from otaplatform.accounts import words
 from otaplatform.accounts.admin_scope import ReadOnlyAdmin, ScopedAdmin
 from otaplatform.accounts.models import Account, AuditEntry, User
 from otaplatform.accounts.roles import ROLES
 from otaplatform.accounts.scope import account_scope
-from otaplatform.accounts.words import ACTIONS
 
 
 @admin.register(Account)
@@ -65,7 +65,11 @@ class UserAdmin(StockUserAdmin[User], ScopedAdmin):
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups" and not request.user.is_superuser:
             kwargs["queryset"] = Group.objects.filter(name__in=ROLES)
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups" and field is not None:
+            field.label = _("Role")
+            field.label_from_instance = lambda group: words.role(group.name)
+        return field
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         account = account_scope(request)
@@ -88,7 +92,9 @@ class UserAdmin(StockUserAdmin[User], ScopedAdmin):
     @admin.display(description=_("Role"))
     def role_names(self, user: User) -> str:
         names = [_("Superuser")] if user.is_superuser else []
-        return ", ".join(str(name) for name in [*names, *(group.name for group in user.groups.all())])
+        return ", ".join(
+            str(name) for name in [*names, *(words.role(group.name) for group in user.groups.all())]
+        )
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -98,7 +104,7 @@ class ActionFilter(admin.SimpleListFilter):
     parameter_name = "action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(ACTIONS.items())
+        return list(words.ACTIONS.items())
 
     def queryset(self, request: HttpRequest, queryset: "models.QuerySet[Any]") -> "models.QuerySet[Any]":
         return queryset.filter(action=self.value()) if self.value() else queryset
@@ -119,7 +125,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("action"))
     def action_words(self, entry: AuditEntry) -> str:
-        return str(ACTIONS.get(entry.action, entry.action))
+        return str(words.ACTIONS.get(entry.action, entry.action))
 
     @admin.display(description=_("details"))
     def details(self, entry: AuditEntry) -> str:
