@@ -32,6 +32,11 @@ CHUNK = 64 * 1024
 ORPHAN_AGE = timedelta(hours=6)
 _CAMPAIGNS_NAMED = 5
 
+QUOTA_REACHED = gettext_lazy("The account already has %(limit)s firmware files. Delete one that is not used.")
+UNASSOCIATED = gettext_lazy(
+    "Some firmware files belong to no product yet. Associate each with a product first."
+)
+
 
 @dataclass(frozen=True)
 class Quota:
@@ -145,13 +150,9 @@ def _problems(firmware: Firmware, *, product_required: bool) -> dict[str, list[V
         add("product", ValidationError(gettext_lazy("Choose one of the account's products."), "foreign"))
     used = quota(firmware.account)
     if used.is_reached:
-        text = gettext_lazy("The account already has %(limit)s firmware files. Delete one that is not used.")
-        add("upload", ValidationError(text, "quota", {"limit": used.limit}))
+        add("upload", ValidationError(QUOTA_REACHED, "quota", {"limit": used.limit}))
     if product_required and Firmware.objects.of(firmware.account).unassociated().exists():
-        text = gettext_lazy(
-            "Some firmware files belong to no product yet. Associate each with a product first."
-        )
-        add(NON_FIELD_ERRORS, ValidationError(text, "unassociated"))
+        add(NON_FIELD_ERRORS, ValidationError(UNASSOCIATED, "unassociated"))
     return problems
 
 
@@ -293,12 +294,13 @@ def delete_firmware(firmware: Firmware, actor: User | None, now: datetime | None
             Firmware.objects.get(pk=firmware.pk).delete()
         except ProtectedError as error:
             users = sorted(error.protected_objects, key=lambda row: row.pk)
-            raise FirmwareInUseError(_in_use(firmware, [str(row) for row in users]), users) from error
+            raise FirmwareInUseError(in_use(firmware, [str(row) for row in users]), users) from error
         for name in names:
             transaction.on_commit(partial(_remove_file, name))
 
 
-def _in_use(firmware: Firmware, campaigns: list[str]) -> str:
+def in_use(firmware: Firmware, campaigns: list[str]) -> str:
+    """Why a firmware that these campaigns use cannot be deleted."""
     named, more = campaigns[:_CAMPAIGNS_NAMED], len(campaigns) - _CAMPAIGNS_NAMED
     words = {"firmware": firmware.name, "campaigns": ", ".join(named), "more": more}
     if more > 0:

@@ -6,10 +6,14 @@ from django.urls import include, path
 from campaigns.downloads import download
 from firmware.links import PATH
 from otaplatform.health import healthz
+from otaplatform.views import remove_sample_product
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path(f"{PATH}/<token>", download),
     path("", include("otaplatform.accounts.urls")),
+    path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),
+    path("firmware/", include("firmware.urls")),
+    path("", include("campaigns.urls")),
     path("", admin.site.urls),
 ]
