@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -10,6 +11,14 @@ class ConsoleAdminConfig(AdminConfig):
 
     default_site = "otaplatform.admin.ConsoleSite"
 
+    def ready(self) -> None:
+        super().ready()
+        from django.contrib import admin
+
+        from otaplatform import ticks_admin
+
+        ticks_admin.register(admin.site)
+
 
 class PlatformConfig(AppConfig):
     name = "otaplatform"
@@ -17,3 +26,6 @@ class PlatformConfig(AppConfig):
 
     def ready(self) -> None:
         from otaplatform import checks  # noqa: F401  (registers the system checks)
+        from otaplatform.ticks import ensure_ticks
+
+        post_migrate.connect(ensure_ticks, sender=self, dispatch_uid="otaplatform.ensure_ticks")

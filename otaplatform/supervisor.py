@@ -8,23 +8,24 @@ One thread and one loop: the kernel's "kill me when my parent dies" is tied to t
 import contextlib
 import ctypes
 import os
+import platform
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import IO
 
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_libc = ctypes.CDLL(None) if platform.system() == "Linux" else None
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 # A part that ran this long was well: its next crash counts as the first one.
 STEADY_AFTER = 60.0
+# All parts together; then those that are left are killed.
+ALL_END_WITHIN = 4.5
 
 
 @dataclass
@@ -104,13 +105,13 @@ class Supervisor:
             deadline, announced, next_look = time.monotonic() + ready_within, False, 0.0
             while not self.stopping:
                 self._turn(0.5 if announced else 0.1)
-                now = time.monotonic()
-                if not announced and not self.stopping and now >= next_look:
-                    is_ready = ready()
-                    next_look = time.monotonic() + 0.2
-                    if is_ready or now > deadline:
-                        announced = True
-                        on_ready(is_ready)
+                if announced or time.monotonic() < next_look:
+                    continue
+                is_ready = ready()
+                next_look = time.monotonic() + 0.2
+                if is_ready or next_look > deadline:
+                    announced = True
+                    on_ready(is_ready)
         finally:
             self._stop_all()
 
@@ -125,7 +126,7 @@ class Supervisor:
             if key.data is None:
                 os.read(key.fd, 512)
             else:
-                self._copy(key.data, key.fileobj)  # type: ignore[arg-type]  (only pipes are registered with a part)
+                self._copy(key.data, key.fd)
         now = time.monotonic()
         for part in self.parts:
             if part.process is not None and part.process.poll() is not None:
@@ -133,42 +134,46 @@ class Supervisor:
             elif part.restart_at is not None and now >= part.restart_at and not self.stopping:
                 self._start(part)
 
-    def _copy(self, part: Part, pipe: IO[bytes]) -> None:
+    def _copy(self, part: Part, pipe: int) -> None:
         try:
-            data = os.read(pipe.fileno(), 65536)
+            data = os.read(pipe, 65536)
         except BlockingIOError:
             return
         lines = (part.rest + data).split(b"\n")
         part.rest = lines.pop() if data else b""
         for line in lines:
-            self.say(f"{part.name:<{self._width}} | {line.decode(errors='replace').rstrip()}")
+            if line.strip():
+                self.say(f"{part.name:<{self._width}} | {line.decode(errors='replace').rstrip()}")
         if not data:
             self._selector.unregister(pipe)
-            pipe.close()
+            os.close(pipe)
 
     def _start(self, part: Part) -> None:
         parent = os.getpid()
         part.restart_at = None
         part.started_at = time.monotonic()
         part.rest = b""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
         try:
             part.process = subprocess.Popen(  # noqa: S603  (our own command lines)
                 list(part.command),
                 cwd=self.cwd,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=writer,
                 stderr=subprocess.STDOUT,
                 # A session of its own: Ctrl-C reaches only the supervisor, which ends the parts in order.
                 start_new_session=True,
                 preexec_fn=lambda: _die_with(parent),
             )
         except OSError as error:
+            os.close(reader)
+            os.close(writer)
             self._retry(part, f"cannot be started: {error}", part.started_at)
             return
-        assert part.process.stdout is not None
-        os.set_blocking(part.process.stdout.fileno(), False)
-        self._selector.register(part.process.stdout, selectors.EVENT_READ, part)
+        os.close(writer)
+        self._selector.register(reader, selectors.EVENT_READ, part)
 
     def _ended(self, part: Part, now: float) -> None:
         assert part.process is not None
@@ -197,7 +202,8 @@ class Supervisor:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ, None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._asked_to_stop)
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._asked_to_stop)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -213,21 +219,23 @@ class Supervisor:
         def place(part: Part) -> int:
             return self.stop_order.index(part.name) if part.name in self.stop_order else -1
 
+        deadline = time.monotonic() + ALL_END_WITHIN
         for part in sorted(self.parts, key=place):
-            self._stop(part)
+            self._stop(part, deadline)
 
-    def _stop(self, part: Part) -> None:
-        if part.process is None:
-            return
+    def _stop(self, part: Part, deadline: float) -> None:
         process, asked_at = part.process, time.monotonic()
+        if process is None:
+            return
         process.terminate()
-        while part.process is not None and time.monotonic() < asked_at + part.patience:
+        while process.returncode is None and time.monotonic() < min(asked_at + part.patience, deadline):
             self._turn(0.05)
-        if part.process is not None:
+        if process.returncode is None:
             self.say(f"{part.name} did not end in time and is killed.")
             self._kill_group(process.pid)
             process.wait()
-            part.process = None
+        self._turn(0)
+        part.process = None
 
     @staticmethod
     def _kill_group(leader: int) -> None:

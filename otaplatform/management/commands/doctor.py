@@ -1,0 +1,117 @@
+"""`manage.py doctor`: is everything well, and if not, what to do; in words."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+
+from otaplatform import health
+from otaplatform.ticks import TICKS, heartbeat_name
+
+LEAST_FREE_BYTES = 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `hint` says what to do; a warning does not fail the command."""
+
+    ok: bool
+    text: str
+    hint: str = ""
+    is_warning: bool = False
+
+
+class Command(BaseCommand):
+    help = "Check the settings and every part, and say what to do about what is wrong."
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        findings = [*_settings(), *_disk(), *_parts()]
+        for finding in findings:
+            mark = "ok  " if finding.ok else "warn" if finding.is_warning else "FAIL"
+            self.stdout.write(f"{mark}  {finding.text}")
+            if finding.hint and not finding.ok:
+                self.stdout.write(f"      → {finding.hint}")
+        failed = sum(not finding.ok and not finding.is_warning for finding in findings)
+        if failed:
+            raise CommandError(_("%(count)d checks failed.") % {"count": failed})
+
+
+def _settings() -> Iterator[Finding]:
+    messages = checks.run_checks()
+    for message in messages:
+        yield Finding(False, str(message.msg), str(message.hint or ""), not message.is_serious())
+    if not messages:
+        yield Finding(True, _("The settings fit together."))
+
+
+def _disk() -> Iterator[Finding]:
+    data_dir: Path = settings.OTA_DATA_DIR
+    if not data_dir.is_dir():
+        text = _("There is no data directory %(path)s.") % {"path": data_dir}
+        yield Finding(False, text, _("`make run` makes it."))
+        return
+    free = shutil.disk_usage(data_dir).free
+    yield Finding(
+        free >= LEAST_FREE_BYTES,
+        _("%(free)d MB are free for %(path)s.") % {"free": free // 1024**2, "path": data_dir},
+        _("Make room: SQLite, firmware files and uploads need it."),
+        is_warning=True,
+    )
+
+
+def _parts() -> Iterator[Finding]:
+    states = {state.name: state for state in health.check()}
+    database = states.pop("database")
+    yield Finding(
+        database.ok,
+        _("The database answers and has its tables.") if database.ok else _("The database does not answer."),
+        _("Is DATABASE_URL right, and has `manage.py migrate` been run?"),
+    )
+    if not database.ok:
+        return
+    try:
+        executor = MigrationExecutor(connection)
+        pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    except Error:
+        pending = 0
+    if pending:
+        text = _("%(count)d migrations are not applied.") % {"count": pending}
+        yield Finding(False, text, _("Run `manage.py migrate`, or `make run`, which does."))
+    redis = states.pop("redis")
+    yield Finding(
+        redis.ok,
+        _("The Redis server answers.") if redis.ok else _("The Redis server does not answer."),
+        _("`make run` starts one; with REDIS_URL set, start that one."),
+    )
+    hints = {
+        "gateway": _("Start `manage.py gateway`, and look at what it prints: it must reach the MQTT broker."),
+        "worker": _("Start `celery -A otaplatform worker`, and look at what it prints."),
+    }
+    for name in health.PARTS:
+        yield _sign_of_life(states.pop(name), name, hints[name])
+    for task in TICKS:
+        state = states.pop(heartbeat_name(task), None)
+        if state is None:
+            text = _("The tick %(task)s is switched off.") % {"task": task}
+            yield Finding(False, text, _("Switch it on under Periodic tasks."), is_warning=True)
+        else:
+            hint = _("Start `celery -A otaplatform beat` and the worker; if both run, the worker says why.")
+            yield _sign_of_life(state, task, hint)
+
+
+def _sign_of_life(state: health.State, name: str, hint: str) -> Finding:
+    if state.age is None:
+        return Finding(False, _("%(name)s has given no sign of life.") % {"name": name}, hint)
+    words = {"name": name, "age": round(state.age)}
+    if state.ok:
+        return Finding(True, _("%(name)s: last sign of life %(age)d s ago.") % words)
+    return Finding(False, _("%(name)s is silent or unwell; last sign of life %(age)d s ago.") % words, hint)
