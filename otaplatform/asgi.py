@@ -11,11 +11,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
 
 http_application = get_asgi_application()
 
-from otaplatform.routing import websocket_urlpatterns  # noqa: E402  (needs the loaded app registry)
+from django.conf import settings  # noqa: E402  (needs the loaded app registry, as the next ones do)
+
+from otaplatform.body_limit import BodyLimit  # noqa: E402
+from otaplatform.routing import websocket_urlpatterns  # noqa: E402
+
+# Twice the largest firmware, so that a file that is a little too large gets its sentence in the form.
+LARGEST_BODY = (2 * settings.OTA_MAX_FIRMWARE_MB + 1) * 1024 * 1024
 
 application = ProtocolTypeRouter(
     {
-        "http": http_application,
+        "http": BodyLimit(http_application, LARGEST_BODY),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

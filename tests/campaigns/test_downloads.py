@@ -35,8 +35,8 @@ class Answer:
 @pytest.fixture
 def task(settings: Settings, tmp_path: Path) -> UpdateTask:
     settings.MEDIA_ROOT = str(tmp_path)
-    campaign = CampaignFactory(firmware=FirmwareFactory(file=CONTENT))
-    task: UpdateTask = TaskFactory(campaign=campaign, status=TaskStatus.NOTIFIED)
+    campaign = CampaignFactory.create(firmware=FirmwareFactory.create(file=CONTENT))
+    task: UpdateTask = TaskFactory.create(campaign=campaign, status=TaskStatus.NOTIFIED)
     return task
 
 
@@ -112,7 +112,7 @@ def test_only_an_open_task_may_download(status: TaskStatus, task: UpdateTask, pa
 
 def test_every_refusal_is_the_same_bare_403(task: UpdateTask, file: FirmwareFile, path: str) -> None:
     later = timezone.now() + timedelta(hours=1)
-    other = TaskFactory(campaign=CampaignFactory(firmware=FirmwareFactory()))
+    other = TaskFactory.create(campaign=CampaignFactory.create(firmware=FirmwareFactory.create()))
     wrong = [
         path[:-1] + ("A" if path[-1] != "A" else "B"),
         "/f/" + "A" * 48,

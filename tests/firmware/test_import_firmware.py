@@ -27,7 +27,7 @@ def run(*arguments: object) -> str:
 
 
 def test_a_folder_is_brought_in_without_products(folder: Path) -> None:
-    AccountFactory()
+    AccountFactory.create()
     (folder / "gateway-1.0.2.bin").write_bytes(BIN)
     (folder / "固件升级-2.0.tar.gz").write_bytes(CONTENT[".tar.gz"])
     (folder / "README.txt").write_text("not firmware")
@@ -37,8 +37,8 @@ def test_a_folder_is_brought_in_without_products(folder: Path) -> None:
 
 
 def test_a_table_names_what_is_brought_in_and_how(folder: Path) -> None:
-    account = AccountFactory(name="Second")
-    AccountFactory()
+    account = AccountFactory.create(name="Second")
+    AccountFactory.create()
     (folder / "a.bin").write_bytes(BIN)
     (folder / "list.csv").write_text("file,name,version,sign_method\na.bin,gateway_fw,1.0,sha256\n")
     run(folder / "list.csv", "--account", "Second")
@@ -49,7 +49,7 @@ def test_a_table_names_what_is_brought_in_and_how(folder: Path) -> None:
 def test_what_breaks_a_rule_is_refused_by_name_and_the_rest_is_brought_in(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    AccountFactory()
+    AccountFactory.create()
     (folder / "gateway-1.0.bin").write_bytes(BIN)
     (folder / "gateway.bin").write_bytes(BIN)
     (folder / "gateway-1.1.zip").write_bytes(BIN)
@@ -62,15 +62,15 @@ def test_what_breaks_a_rule_is_refused_by_name_and_the_rest_is_brought_in(
 
 @pytest.mark.parametrize("content", [b"file,name\n", b"", b"\xff\xfe\x00"])
 def test_a_table_that_is_none_is_an_error(content: bytes, folder: Path) -> None:
-    AccountFactory()
+    AccountFactory.create()
     (folder / "list.csv").write_bytes(content)
     with pytest.raises(CommandError):
         run(folder / "list.csv")
 
 
 def test_the_account_must_be_clear(folder: Path) -> None:
-    AccountFactory()
-    AccountFactory()
+    AccountFactory.create()
+    AccountFactory.create()
     with pytest.raises(CommandError, match="--account"):
         run(folder)
     with pytest.raises(CommandError, match="no account"):
@@ -78,7 +78,7 @@ def test_the_account_must_be_clear(folder: Path) -> None:
 
 
 def test_a_missing_file_of_a_table_is_refused(folder: Path) -> None:
-    AccountFactory()
+    AccountFactory.create()
     (folder / "list.csv").write_text("file,name,version\ngone.bin,gateway_fw,1.0\n")
     with pytest.raises(CommandError, match="1 of 1"):
         run(folder / "list.csv")

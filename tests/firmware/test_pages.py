@@ -25,7 +25,7 @@ SECURE = "/firmware/secure-update/"
 
 
 def person(role: str = ADMINISTRATOR, **fields: Any) -> User:
-    user: User = UserFactory(**fields)
+    user: User = UserFactory.create(**fields)
     user.groups.add(Group.objects.get(name=role))
     return user
 
@@ -44,7 +44,7 @@ def client(user: User) -> Client:
 
 @pytest.fixture
 def product(user: User) -> Any:
-    return ProductFactory(account=user.account, name="smart_gateway")
+    return ProductFactory.create(account=user.account, name="smart_gateway")
 
 
 def typed(product: Any, **changes: Any) -> dict[str, Any]:
@@ -72,7 +72,8 @@ def test_strangers_are_sent_to_log_in(address: str) -> None:
 
 
 def test_a_viewer_looks_and_changes_nothing(user: User) -> None:
-    firmware = FirmwareFactory(product=ProductFactory(account=user.account))
+    product = ProductFactory.create(account=user.account)
+    firmware = FirmwareFactory.create(product=product)
     client = Client()
     client.force_login(person(VIEWER, account=user.account))
     for address, status in [
@@ -84,7 +85,7 @@ def test_a_viewer_looks_and_changes_nothing(user: User) -> None:
         (f"/firmware/{firmware.pk}/delete/", 403),
     ]:
         assert client.get(address).status_code == status, address
-    assert client.post(f"/firmware/secure-update/{firmware.product.pk}/switch/").status_code == 403
+    assert client.post(f"/firmware/secure-update/{product.pk}/switch/").status_code == 403
 
 
 def test_an_operator_uploads_but_does_not_switch_secure_update(user: User, product: Any) -> None:
@@ -95,15 +96,16 @@ def test_an_operator_uploads_but_does_not_switch_secure_update(user: User, produ
 
 
 def test_another_accounts_rows_do_not_exist(client: Client) -> None:
-    foreign = FirmwareFactory(name="foreign_fw")
-    signing.set_secure_update(foreign.product, True, None)
+    their = ProductFactory.create()
+    foreign = FirmwareFactory.create(product=their, name="foreign_fw")
+    signing.set_secure_update(their, True, None)
     assert "foreign_fw" not in client.get(LIST).content.decode()
-    assert foreign.product.name not in client.get(SECURE).content.decode()
+    assert their.name not in client.get(SECURE).content.decode()
     assert client.get(f"/firmware/{foreign.pk}/").status_code == 404
     assert client.post(f"/firmware/{foreign.pk}/delete/").status_code == 404
-    assert client.post(f"/firmware/secure-update/{foreign.product.pk}/switch/").status_code == 404
-    assert client.post(f"/firmware/secure-update/{foreign.product.pk}/key/").status_code == 404
-    answer = client.post(NEW, typed(foreign.product))
+    assert client.post(f"/firmware/secure-update/{their.pk}/switch/").status_code == 404
+    assert client.post(f"/firmware/secure-update/{their.pk}/key/").status_code == 404
+    answer = client.post(NEW, typed(their))
     assert answer.status_code == 422
     assert "product" in answer.context["form"].errors
 
@@ -133,9 +135,9 @@ def test_the_list_shows_each_firmware_and_the_quota(client: Client, product: Any
     ],
 )
 def test_the_list_is_filtered(query: str, names: set[str], client: Client, product: Any) -> None:
-    sensor = ProductFactory(account=product.account)
-    FirmwareFactory(product=product, name="gateway_fw", status=FirmwareStatus.VERIFIED)
-    FirmwareFactory(
+    sensor = ProductFactory.create(account=product.account)
+    FirmwareFactory.create(product=product, name="gateway_fw", status=FirmwareStatus.VERIFIED)
+    FirmwareFactory.create(
         product=sensor,
         name="sensor_fw",
         version="3.1",
@@ -147,8 +149,8 @@ def test_the_list_is_filtered(query: str, names: set[str], client: Client, produ
 
 
 def test_actions_that_cannot_be_done_say_why(client: Client, product: Any) -> None:
-    firmware = FirmwareFactory(product=product, status=FirmwareStatus.UNVERIFIED)
-    campaign = CampaignFactory(firmware=firmware)
+    firmware = FirmwareFactory.create(product=product, status=FirmwareStatus.UNVERIFIED)
+    campaign = CampaignFactory.create(firmware=firmware)
     ((_, _, actions),) = client.get(LIST).context["rows"]
     reasons = {str(action.label): str(action.reason) for action in actions}
     assert reasons == {
@@ -163,7 +165,7 @@ def test_a_page_of_the_list_costs_the_same_for_one_row_and_fifty(
     client: Client, product: Any, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(50):
-        FirmwareFactory(product=product, version=str(number))
+        FirmwareFactory.create(product=product, version=str(number))
     with django_assert_max_num_queries(18):
         client.get(LIST)
 
@@ -236,7 +238,7 @@ def test_one_form_associates_all_old_files(client: Client, product: Any) -> None
 
 
 def test_a_clash_stands_beside_its_file_and_nothing_is_associated(client: Client, product: Any) -> None:
-    FirmwareFactory(product=product, version="1.0")
+    FirmwareFactory.create(product=product, version="1.0")
     old = old_firmware(product.account, "old_firmware")
     answer = client.post(ASSOCIATE, {f"product_{old.pk}": product.pk})
     assert list(answer.context["form"].errors) == [f"product_{old.pk}"]
@@ -245,22 +247,22 @@ def test_a_clash_stands_beside_its_file_and_nothing_is_associated(client: Client
 
 def test_a_file_cannot_be_associated_with_anothers_product(client: Client, product: Any) -> None:
     old = old_firmware(product.account, "old_firmware")
-    assert client.post(ASSOCIATE, {f"product_{old.pk}": ProductFactory().pk}).status_code == 422
+    assert client.post(ASSOCIATE, {f"product_{old.pk}": ProductFactory.create().pk}).status_code == 422
 
 
 # ---- delete ------------------------------------------------------------------------------------------
 
 
 def test_a_firmware_is_deleted_after_it_was_asked(client: Client, product: Any) -> None:
-    firmware = FirmwareFactory(product=product)
+    firmware = FirmwareFactory.create(product=product)
     assert client.get(f"/firmware/{firmware.pk}/delete/").status_code == 200
     assert client.post(f"/firmware/{firmware.pk}/delete/").status_code == 302
     assert not Firmware.objects.exists()
 
 
 def test_deleting_a_firmware_in_use_is_refused_with_the_batches(client: Client, product: Any) -> None:
-    firmware = FirmwareFactory(product=product)
-    campaign = CampaignFactory(firmware=firmware)
+    firmware = FirmwareFactory.create(product=product)
+    campaign = CampaignFactory.create(firmware=firmware)
     answer = client.post(f"/firmware/{firmware.pk}/delete/")
     assert answer.status_code == 409
     assert f"the update batch #{campaign.pk} uses it" in answer.content.decode()
@@ -297,17 +299,17 @@ def test_a_get_neither_switches_nor_copies(client: Client, product: Any) -> None
 
 def test_a_superuser_of_all_accounts_uploads_into_the_products_account() -> None:
     client = Client()
-    client.force_login(UserFactory(is_superuser=True, account=None))
-    product = ProductFactory(account=AccountFactory(name="Second"))
+    client.force_login(UserFactory.create(is_superuser=True, account=None))
+    product = ProductFactory.create(account=AccountFactory.create(name="Second"))
     assert client.post(NEW, typed(product)).status_code == 302
     assert Firmware.objects.get().account == product.account
     assert "Second" in client.get(LIST).content.decode()
 
 
 def test_the_admin_shows_firmware_and_lets_nobody_change_it(product: Any) -> None:
-    firmware = FirmwareFactory(product=product)
+    firmware = FirmwareFactory.create(product=product)
     client = Client()
-    client.force_login(UserFactory(is_superuser=True, account=product.account))
+    client.force_login(UserFactory.create(is_superuser=True, account=product.account))
     address = reverse("admin:firmware_firmware_change", args=[firmware.pk])
     page = client.get(address)
     assert page.status_code == 200

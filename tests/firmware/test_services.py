@@ -59,8 +59,8 @@ def old_firmware(account: Any, name: str = "old_firmware", version: str = "1.0")
 
 
 def test_an_upload_is_stored_with_both_digests_its_size_and_who_did_it(stored: Path) -> None:
-    user = UserFactory()
-    product = ProductFactory(account=user.account)
+    user = UserFactory.create()
+    product = ProductFactory.create(account=user.account)
     firmware = take_in(product, actor=user, sign_method="SHA256")
     file = firmware.files.get()
     assert (file.md5, file.sha256) == (
@@ -78,7 +78,7 @@ def test_an_upload_is_stored_with_both_digests_its_size_and_who_did_it(stored: P
 
 @pytest.mark.parametrize("suffix", CONTENT)
 def test_every_form_of_the_product_page_is_taken(suffix: str) -> None:
-    firmware = take_in(ProductFactory(), upload=upload(CONTENT[suffix], f"image{suffix}"))
+    firmware = take_in(ProductFactory.create(), upload=upload(CONTENT[suffix], f"image{suffix}"))
     assert firmware.files.get().file.name.endswith(suffix)
 
 
@@ -86,26 +86,26 @@ def test_every_form_of_the_product_page_is_taken(suffix: str) -> None:
     "name", ["abc", "a" * 33, "_gateway", "gate way", "gateway\n", "gateway_fw\x00", "gate-way", ""]
 )
 def test_a_name_against_the_rules_is_refused(name: str, stored: Path) -> None:
-    assert list(refused(ProductFactory(), name=name)) == ["name"]
+    assert list(refused(ProductFactory.create(), name=name)) == ["name"]
     assert not list(stored.iterdir())
 
 
 @pytest.mark.parametrize("name", ["abcd", "a" * 32, "固件升级", "fw_2", "1234"])
 def test_a_name_within_the_rules_is_taken(name: str) -> None:
-    assert take_in(ProductFactory(), name=name).name == name
+    assert take_in(ProductFactory.create(), name=name).name == name
 
 
 @pytest.mark.parametrize("version", ["", "v" * 65, "1.0\n", "1 0", "1.0+b", "版本"])
 def test_a_version_against_the_rules_is_refused(version: str) -> None:
-    assert list(refused(ProductFactory(), version=version)) == ["version"]
+    assert list(refused(ProductFactory.create(), version=version)) == ["version"]
 
 
 def test_an_unknown_signature_algorithm_is_refused() -> None:
-    assert refused(ProductFactory(), sign_method="CRC") == {"sign_method": ["invalid_choice"]}
+    assert refused(ProductFactory.create(), sign_method="CRC") == {"sign_method": ["invalid_choice"]}
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    codes = refused(ProductFactory(), name="x", version="", upload=upload(b"", "image.exe"))
+    codes = refused(ProductFactory.create(), name="x", version="", upload=upload(b"", "image.exe"))
     assert set(codes) == {"name", "version", "upload"}
 
 
@@ -121,7 +121,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 def test_a_file_that_is_not_what_it_should_be_is_refused(
     content: bytes, name: str, code: str, stored: Path
 ) -> None:
-    assert refused(ProductFactory(), upload=upload(content, name)) == {"upload": [code]}
+    assert refused(ProductFactory.create(), upload=upload(content, name)) == {"upload": [code]}
     assert not list(stored.iterdir())
 
 
@@ -136,30 +136,30 @@ def test_reading_stops_at_the_first_chunk_over_the_limit(settings: Settings, sto
                 read += services.CHUNK
                 yield b"x" * services.CHUNK
 
-    assert refused(ProductFactory(), upload=Endless("image.bin", b"x")) == {"upload": ["too_large"]}
+    assert refused(ProductFactory.create(), upload=Endless("image.bin", b"x")) == {"upload": ["too_large"]}
     assert read == 1024 * 1024 + services.CHUNK
     assert not list(stored.iterdir())
 
 
 def test_a_file_of_exactly_the_limit_is_taken(settings: Settings) -> None:
     settings.OTA_MAX_FIRMWARE_MB = 1
-    assert take_in(ProductFactory(), upload=upload(b"x" * 1024 * 1024)).files.get().size == 1024 * 1024
+    assert take_in(ProductFactory.create(), upload=upload(b"x" * 1024 * 1024)).files.get().size == 1024 * 1024
 
 
 def test_a_name_is_taken_once_per_account_and_a_version_once_per_product() -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     take_in(product)
     assert refused(product, version="3.0.0") == {"name": ["name_taken"]}
     assert refused(product, name="another_fw") == {"version": ["version_taken"]}
-    take_in(ProductFactory(account=product.account), name="another_fw")
-    take_in(ProductFactory())
+    take_in(ProductFactory.create(account=product.account), name="another_fw")
+    take_in(ProductFactory.create())
 
 
 def test_a_product_of_another_account_is_refused() -> None:
-    stranger = ProductFactory()
+    stranger = ProductFactory.create()
     with pytest.raises(FirmwareRefusedError) as refusal:
         services.upload_firmware(
-            AccountFactory(),
+            AccountFactory.create(),
             name="gateway_fw",
             version="2.0.0",
             product=stranger,
@@ -172,16 +172,16 @@ def test_a_product_of_another_account_is_refused() -> None:
 
 def test_the_quota_of_the_account_is_held(settings: Settings) -> None:
     settings.OTA_MAX_FIRMWARE_FILES = 2
-    product = ProductFactory()
+    product = ProductFactory.create()
     take_in(product, name="first", version="1")
     take_in(product, name="second", version="2")
     assert services.quota(product.account) == services.Quota(used=2, limit=2)
     assert refused(product, name="third", version="3") == {"upload": ["quota"]}
-    take_in(ProductFactory(), name="third", version="3")
+    take_in(ProductFactory.create(), name="third", version="3")
 
 
 def test_new_firmware_is_closed_until_every_old_file_has_a_product() -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     old = old_firmware(product.account)
     assert refused(product) == {"__all__": ["unassociated"]}
     services.associate({old: product}, None)
@@ -193,7 +193,7 @@ def test_a_row_that_cannot_be_written_leaves_no_file(stored: Path) -> None:
         mock.patch("otaplatform.accounts.audit.record", side_effect=OSError("disk full")),
         pytest.raises(OSError),
     ):
-        take_in(ProductFactory())
+        take_in(ProductFactory.create())
     assert not list(stored.iterdir())
     assert not Firmware.objects.exists()
 
@@ -201,13 +201,13 @@ def test_a_row_that_cannot_be_written_leaves_no_file(stored: Path) -> None:
 def test_a_file_name_keeps_no_path_and_no_control_characters() -> None:
     file: Any = upload()
     file._name = "../../etc/ima\x00ge.bin"
-    assert take_in(ProductFactory(), upload=file).files.get().name == "image.bin"
+    assert take_in(ProductFactory.create(), upload=file).files.get().name == "image.bin"
 
 
 def test_refusals_speak_the_language_of_the_page_that_shows_them(settings: Settings) -> None:
     settings.OTA_MAX_FIRMWARE_MB = 1
     with pytest.raises(FirmwareRefusedError) as refusal:
-        take_in(ProductFactory(), upload=upload(b"x" * 1024 * 1025))
+        take_in(ProductFactory.create(), upload=upload(b"x" * 1024 * 1025))
     with translation.override("en"):
         assert refusal.value.message_dict["upload"] == ["The file is larger than 1 MB."]
 
@@ -216,12 +216,12 @@ def test_refusals_speak_the_language_of_the_page_that_shows_them(settings: Setti
 
 
 def test_old_files_are_associated_once_and_for_all() -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     first, second = old_firmware(product.account), old_firmware(product.account, "second_old", "1.1")
-    user = UserFactory(account=product.account)
+    user = UserFactory.create(account=product.account)
     assert {row.product for row in services.associate({first: product, second: product}, user)} == {product}
     assert AuditEntry.objects.filter(action="firmware.associated", actor=user).count() == 2
-    other = ProductFactory(account=product.account)
+    other = ProductFactory.create(account=product.account)
     with pytest.raises(FirmwareRefusedError) as refusal:
         services.associate({first: other}, user)
     assert refusal.value.codes == {f"product_{first.pk}": ["associated"]}
@@ -230,12 +230,12 @@ def test_old_files_are_associated_once_and_for_all() -> None:
 
 
 def test_an_association_that_breaks_a_rule_changes_nothing_at_all() -> None:
-    product = ProductFactory()
-    take = FirmwareFactory(product=product, version="1.1")
+    product = ProductFactory.create()
+    take = FirmwareFactory.create(product=product, version="1.1")
     fine, clash = old_firmware(product.account), old_firmware(product.account, "second_old", take.version)
     stranger = old_firmware(product.account, "third_old", "9")
     with pytest.raises(FirmwareRefusedError) as refusal:
-        services.associate({fine: product, clash: product, stranger: ProductFactory()}, None)
+        services.associate({fine: product, clash: product, stranger: ProductFactory.create()}, None)
     assert refusal.value.codes == {
         f"product_{clash.pk}": ["version_taken"],
         f"product_{stranger.pk}": ["foreign"],
@@ -245,7 +245,7 @@ def test_an_association_that_breaks_a_rule_changes_nothing_at_all() -> None:
 
 
 def test_two_old_files_of_one_version_cannot_go_to_one_product() -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     first, second = old_firmware(product.account), old_firmware(product.account, "second_old")
     with pytest.raises(FirmwareRefusedError):
         services.associate({first: product, second: product}, None)
@@ -265,13 +265,13 @@ def test_two_old_files_of_one_version_cannot_go_to_one_product() -> None:
     ],
 )
 def test_a_performed_validation_verifies(before: int, moved: bool, after: int) -> None:
-    firmware = FirmwareFactory(status=before)
+    firmware = FirmwareFactory.create(status=before)
     assert services.mark_verified(firmware) is moved
     assert firmware.status == after
 
 
 def test_files_are_digested_again_from_storage(stored: Path) -> None:
-    firmware = take_in(ProductFactory())
+    firmware = take_in(ProductFactory.create())
     services.verify_files(firmware)
     (path,) = stored.iterdir()
     path.write_bytes(BIN[:-1] + b"?")
@@ -288,7 +288,7 @@ def test_files_are_digested_again_from_storage(stored: Path) -> None:
 def test_an_unused_firmware_is_deleted_and_its_file_once_that_is_committed(
     stored: Path, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
-    firmware = take_in(ProductFactory())
+    firmware = take_in(ProductFactory.create())
     with django_capture_on_commit_callbacks() as callbacks:
         services.delete_firmware(firmware, None)
     assert not Firmware.objects.exists()
@@ -300,8 +300,8 @@ def test_an_unused_firmware_is_deleted_and_its_file_once_that_is_committed(
 
 
 def test_a_firmware_in_use_stays_and_the_campaigns_are_named(stored: Path) -> None:
-    firmware = take_in(ProductFactory())
-    campaign = CampaignFactory(firmware=firmware)
+    firmware = take_in(ProductFactory.create())
+    campaign = CampaignFactory.create(firmware=firmware)
     with pytest.raises(FirmwareInUseError) as refusal:
         services.delete_firmware(firmware, None)
     assert str(refusal.value) == f"gateway_fw cannot be deleted: the update batch #{campaign.pk} uses it."
@@ -312,7 +312,7 @@ def test_a_firmware_in_use_stays_and_the_campaigns_are_named(stored: Path) -> No
 
 
 def test_many_campaigns_are_named_by_the_first_five_and_a_number() -> None:
-    firmware = FirmwareFactory()
+    firmware = FirmwareFactory.create()
     campaigns = CampaignFactory.create_batch(7, firmware=firmware)
     with pytest.raises(FirmwareInUseError) as refusal:
         services.delete_firmware(firmware, None)
@@ -321,7 +321,7 @@ def test_many_campaigns_are_named_by_the_first_five_and_a_number() -> None:
 
 
 def test_the_sweep_removes_old_files_without_a_row_and_nothing_else(stored: Path) -> None:
-    firmware = take_in(ProductFactory())
+    firmware = take_in(ProductFactory.create())
     (stored / "young.bin").write_bytes(BIN)
     now = timezone.now()
     assert services.sweep_orphans(now) == 0
@@ -338,7 +338,7 @@ def test_a_sweep_before_the_first_upload_finds_nothing(stored: Path) -> None:
 def test_association_of_many_files_costs_few_statements_each(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     choices = {old_firmware(product.account, f"old_{n:03}", str(n)): product for n in range(5)}
     with django_assert_max_num_queries(2 + 3 * len(choices) + 4):
         services.associate(choices, None)

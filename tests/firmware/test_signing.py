@@ -19,8 +19,9 @@ pytestmark = pytest.mark.django_db
 
 
 def secure_file(sign_method: str = SignMethod.SHA256, content: bytes = b"image") -> FirmwareFile:
-    firmware = FirmwareFactory(sign_method=sign_method, file=content)
-    signing.set_secure_update(firmware.product, True, None)
+    product = ProductFactory.create()
+    firmware = FirmwareFactory.create(product=product, sign_method=sign_method, file=content)
+    signing.set_secure_update(product, True, None)
     return FirmwareFile.objects.select_related("firmware__product").get(firmware=firmware)
 
 
@@ -65,7 +66,7 @@ def test_a_device_accepts_the_signature_of_its_file_and_of_no_other(method: str,
     key = key_on_the_device(product)
     assert device_accepts(key, digestsign, b"the image", algorithm)
     assert not device_accepts(key, digestsign, b"the imagE", algorithm)
-    other = ProductFactory()
+    other = ProductFactory.create()
     signing.set_secure_update(other, True, None)
     assert not device_accepts(key_on_the_device(other), digestsign, b"the image", algorithm)
 
@@ -92,7 +93,7 @@ def test_nothing_is_signed_while_switched_off_and_the_key_stays() -> None:
 
 
 def test_a_product_that_never_was_secure_has_no_key() -> None:
-    assert signing.public_key(ProductFactory()) is None
+    assert signing.public_key(ProductFactory.create()) is None
 
 
 def test_the_private_key_is_encrypted_at_rest() -> None:
@@ -103,8 +104,8 @@ def test_the_private_key_is_encrypted_at_rest() -> None:
 
 
 def test_switching_is_recorded_once_per_change() -> None:
-    user = UserFactory()
-    product = ProductFactory(account=user.account)
+    user = UserFactory.create()
+    product = ProductFactory.create(account=user.account)
     assert signing.set_secure_update(product, True, user)
     assert not signing.set_secure_update(product, True, user)
     assert signing.set_secure_update(product, False, user)
@@ -116,7 +117,7 @@ def test_switching_is_recorded_once_per_change() -> None:
 
 
 def test_two_who_switch_on_at_once_keep_one_key() -> None:
-    product = ProductFactory()
+    product = ProductFactory.create()
     seen_before = Product.objects.get(pk=product.pk)
     signing.set_secure_update(product, True, None)
     kept = product.signing_key_encrypted
