@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -36,3 +37,22 @@ def python_with(*requirements: str) -> Path:
             missing(f"{', '.join(requirements)} cannot be installed:\n{done.stdout}\n{done.stderr}")
         finished.touch()
     return python
+
+
+def node_with(*requirements: str) -> tuple[str, dict[str, str]]:
+    """Node, and the environment variables with which it finds these packages."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        missing("there is no node with npm on this machine")
+    key = hashlib.sha256(repr(requirements).encode()).hexdigest()[:16]
+    home = cache_dir() / f"node-{key}"
+    finished = home / "installed"
+    if not finished.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *requirements]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+        if done.returncode:
+            missing(f"{', '.join(requirements)} cannot be installed:\n{done.stdout}\n{done.stderr}")
+        finished.touch()
+    return node, {**os.environ, "NODE_PATH": str(home / "node_modules")}
