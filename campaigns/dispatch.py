@@ -116,7 +116,7 @@ def _allowance(campaign: Campaign, now: datetime, limit: int) -> int:
     """How many the rate limit lets through; the campaign's row is locked, so workers count exactly."""
     if campaign.max_per_minute is None:
         return limit
-    row = Campaign.objects.select_for_update().get(pk=campaign.pk)
+    row = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     minute = now.replace(second=0, microsecond=0)
     used = row.rate_used if row.rate_minute == minute else 0
     return max(0, min(limit, (row.max_per_minute or 0) - used))

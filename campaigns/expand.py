@@ -3,6 +3,9 @@
 Each chunk is one transaction that locks the devices' presence rows in id order, gives a task to those
 without an active one and fails the others with CONFLICT. A repeated chunk skips devices that already have
 their task, so an expansion may be cut off anywhere and resumed behind its cursor.
+
+Locks are taken in the order campaign, presence rows by id, tasks, counters by key. The campaign's is the
+kind that lets others insert rows that refer to it: they hold presence rows while they do.
 """
 
 from collections import Counter
@@ -42,7 +45,7 @@ def _expand_chunk(campaign_id: int, now: datetime, size: int) -> bool:
     with transaction.atomic():
         campaign = (
             Campaign.objects.unexpanded()
-            .select_for_update(of=("self",))
+            .select_for_update(of=("self",), no_key=True)
             .select_related("firmware", "product")
             .filter(pk=campaign_id)
             .first()

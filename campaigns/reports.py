@@ -71,8 +71,8 @@ def apply(reports: Sequence[Report], now: datetime | None = None) -> Applied:
         ended = _apply_to_tasks(by_device, recorded.before, applied, now)
         informed = {(inform.device_id, inform.module) for inform in informs}
         dynamic.enrol(informed, now, applied, ended=ended, connected=connected.up)
-        counters.add_versions(recorded.counts)
         moves.add_counts(applied.counts)
+        counters.add_versions(recorded.counts)
     return applied
 
 

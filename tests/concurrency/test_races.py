@@ -157,6 +157,21 @@ def test_an_enrolment_and_a_launch_give_each_device_one_active_task() -> None:
     assert_counters_are_true()
 
 
+@pytest.mark.parametrize("_round", range(3))
+def test_devices_that_report_while_their_own_dynamic_batch_expands_hold_nobody_up(_round: int) -> None:
+    firmware = FirmwareFactory.create(version="2.0.0")
+    devices = DeviceFactory.create_batch(60, product=firmware.product, version="1.0.0", online=True)
+    campaign = CampaignFactory.create(firmware=firmware, policy=Policy.DYNAMIC, expanded_at=None)
+    now = timezone.now()
+    informs = [Inform(device.pk, device.product_id, "default", "1.0.0", now) for device in devices]
+    at_once(
+        lambda: expand.expand(campaign.pk, now, chunk=4),
+        *[lambda part=part: reports.apply(informs[part::2], now) for part in range(2)],
+    )
+    assert UpdateTask.objects.filter(campaign=campaign, status=TaskStatus.QUEUED).count() == 60
+    assert_counters_are_true()
+
+
 @pytest.mark.parametrize("_round", range(5))
 def test_a_task_that_is_queued_while_its_device_connects_is_never_parked_for_ever(_round: int) -> None:
     campaign, devices = fleet(20, retry_interval_minutes=0, max_retries=5)
