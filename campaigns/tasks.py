@@ -50,8 +50,10 @@ def expand() -> None:
 
 @shared_task
 def dispatch() -> None:
-    """Push what is ready."""
-    live.changed(dispatching.dispatch(publisher().publish))
+    """Push what is ready, if the broker is there to take it."""
+    broker = publisher()
+    if broker.ready():
+        live.changed(dispatching.dispatch(broker.publish))
 
 
 @shared_task
