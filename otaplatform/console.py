@@ -16,6 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from redis.exceptions import RedisError
 
 from devices import fleet
@@ -45,7 +46,7 @@ class Item:
 NAVIGATION: list[tuple[str | Promise, list[Item]]] = [
     ("", [Item("dashboard", _("Dashboard"), "admin:index")]),
     (
-        _("Devices"),
+        pgettext_lazy("navigation", "Devices"),
         [
             Item("products", _("Products"), "admin:devices_product_changelist", "devices.view_product"),
             Item("devices", _("Devices"), "admin:devices_device_changelist", "devices.view_device"),

@@ -37,6 +37,7 @@ class UserAdmin(StockUserAdmin[User], ScopedAdmin):
     search_fields = ["username", "first_name", "last_name", "email"]
     ordering = ["username"]
     filter_horizontal = []
+    add_form_template = "admin/change_form.html"
     readonly_fields = ["last_login", "date_joined"]
     _person = (_("Person"), {"fields": ["first_name", "last_name", "email", "language", "time_zone"]})
     _dates = (_("Dates"), {"fields": ["last_login", "date_joined"]})

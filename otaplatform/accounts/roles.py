@@ -15,7 +15,11 @@ _LOOK = {
     "accounts": ("auditentry",),
 }
 _OPERATE = {"firmware": ("firmware",), "campaigns": ("campaign", "updatetask"), "devices": ("device",)}
-_ADMINISTER = {"devices": ("product", "device"), "accounts": ("user",)}
+_ADMINISTER = {
+    "devices": ("product", "device"),
+    "accounts": ("user",),
+    "api": ("webhook", "webhookdelivery"),
+}
 
 
 def _codenames(models: dict[str, tuple[str, ...]], *verbs: str) -> set[tuple[str, str]]:
