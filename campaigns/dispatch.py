@@ -8,16 +8,16 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from campaigns import moves, wire
+from campaigns import dynamic, moves, wire
 from campaigns.life import MAX_RETURNS, Event, State
 from campaigns.models import Campaign, UpdateTask
-from campaigns.states import UPDATING, EventKind, Reason, TaskStatus
+from campaigns.states import FINAL, UPDATING, EventKind, Reason, TaskStatus
 from devices import sql, topics, versions
 from devices.models import Channel, Device
 from firmware.errors import FileUnavailableError
@@ -29,6 +29,8 @@ from firmware.signing import digestsign
 logger = logging.getLogger(__name__)
 
 CLAIM = 1000
+# Claims of one campaign in one run: the others, and the next tick's expiry, do not wait for a million.
+ROUNDS = 20
 Send = Callable[[Sequence[tuple[str, bytes]]], list[bool]]
 
 
@@ -57,26 +59,54 @@ def open_campaigns(now: datetime) -> list[Campaign]:
     )
 
 
-def dispatch(send: Send, now: datetime | None = None, *, limit: int = CLAIM) -> set[int]:
-    """Push up to `limit` ready tasks of each open campaign; the campaigns in which something moved.
+def dispatch(
+    send: Send,
+    now: datetime | None = None,
+    *,
+    limit: int = CLAIM,
+    rounds: int = ROUNDS,
+    is_ready: Callable[[], bool] = lambda: True,
+) -> set[int]:
+    """Push the ready tasks of each open campaign, `limit` at a time; the campaigns in which something moved.
 
-    `send` publishes (topic, payload) pairs and answers for each whether the broker acknowledged it. Safe to
-    run in any number of workers at once: a row is claimed by exactly one.
+    `send` publishes (topic, payload) pairs and answers for each whether the broker acknowledged it. Nothing
+    is claimed unless `is_ready`. Safe to run in any number of workers at once: a row is claimed by exactly
+    one. A campaign that cannot be pushed does not hold up the others.
     """
-    now = now or timezone.now()
-    touched = set()
-    for campaign in open_campaigns(now):
-        if not _files_are_whole(campaign, now):
-            touched.add(campaign.pk)
-            continue
-        claimed = claim(campaign, now, limit)
-        if claimed is None:
-            continue
-        touched.add(campaign.pk)
-        pushes = _pushes(campaign.firmware, claimed, now)
-        taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p, now)) for p in pushes])
-        acknowledge([push.task_id for push, ok in zip(pushes, taken, strict=True) if ok], now)
+    touched: set[int] = set()
+    waiting = open_campaigns(now or timezone.now())
+    if not waiting or not is_ready():
+        return touched
+    for _ in range(rounds):
+        full = []
+        for campaign in waiting:
+            try:
+                moved, is_full = _dispatch_some(campaign, send, now or timezone.now(), limit)
+            except Exception:
+                logger.exception("campaign %s: could not be pushed", campaign.pk)
+                continue
+            if moved:
+                touched.add(campaign.pk)
+            if is_full:
+                full.append(campaign)
+        waiting = full
     return touched
+
+
+def _dispatch_some(campaign: Campaign, send: Send, now: datetime, limit: int) -> tuple[bool, bool]:
+    """Whether something moved, and whether more may wait behind it."""
+    if not _files_are_whole(campaign, now):
+        return True, False
+    parts = _parts(campaign.firmware)
+    # What no device could read is noticed before anything is claimed.
+    wire.push_payload(parts.package, url=make_link(campaign.pk, parts.file, now), now_ms=0)
+    claimed = claim(campaign, now, limit)
+    if claimed is None:
+        return False, False
+    pushes = _pushes(parts, claimed, now)
+    taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p, now)) for p in pushes])
+    acknowledge([push.task_id for push, ok in zip(pushes, taken, strict=True) if ok], now)
+    return True, len(claimed) == limit and all(taken)
 
 
 def _payload(push: Push, now: datetime) -> bytes:
@@ -110,25 +140,31 @@ def stop_for_missing_file(campaign: Campaign, now: datetime) -> None:
             moves.add_counts(counts)
         if not moved:
             return
+        dynamic.enrol_ended([state.device_id for state in states if state.id in moved], now)
 
 
-def _allowance(campaign: Campaign, now: datetime, limit: int) -> int:
-    """How many the rate limit lets through; the campaign's row is locked, so workers count exactly."""
+def _rate(campaign: Campaign, now: datetime) -> Campaign | None:
+    """The campaign's row, locked so that workers count exactly, at the minute that counts; None: no limit."""
     if campaign.max_per_minute is None:
-        return limit
+        return None
     row = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     minute = now.replace(second=0, microsecond=0)
-    used = row.rate_used if row.rate_minute == minute else 0
-    return max(0, min(limit, (row.max_per_minute or 0) - used))
+    # A worker that is a little behind counts into the minute that another one has begun already.
+    if row.rate_minute is None or not minute <= row.rate_minute <= minute + timedelta(minutes=1):
+        row.rate_minute, row.rate_used = minute, 0
+    return row
 
 
-def _count_rate(campaign: Campaign, now: datetime, pushed: int) -> None:
-    minute = now.replace(second=0, microsecond=0)
-    same = Campaign.objects.filter(pk=campaign.pk, rate_minute=minute).update(
-        rate_used=F("rate_used") + pushed
-    )
-    if not same:
-        Campaign.objects.filter(pk=campaign.pk).update(rate_minute=minute, rate_used=pushed)
+def _allowed(rate: Campaign | None, limit: int) -> int:
+    if rate is None:
+        return limit
+    return max(0, min(limit, (rate.max_per_minute or 0) - rate.rate_used))
+
+
+def _count_rate(rate: Campaign | None, pushed: int) -> None:
+    if rate is not None and pushed:
+        rate.rate_used += pushed
+        rate.save(update_fields=["rate_minute", "rate_used"])
 
 
 def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[int, int]] | None:
@@ -138,18 +174,21 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     chosen versions fails with NO_LONGER_MATCHES. None if nothing moved at all.
     """
     with transaction.atomic():
-        allowance = _allowance(campaign, now, limit)
+        rate = _rate(campaign, now)
+        allowance = _allowed(rate, limit)
         if allowance == 0:
             return None
         rows = _claim_rows(campaign, now, allowance)
         events = []
         counts: dict[tuple[int, str], int] = defaultdict(int)
-        pushes = []
+        pushes, ended = [], []
         for task_id, device_id, status, attempt, version in rows:
             counts[campaign.pk, TaskStatus.QUEUED.value] -= 1
             counts[campaign.pk, status] += 1
             if status == TaskStatus.NOTIFIED:
                 pushes.append((task_id, device_id))
+            else:
+                ended.append(device_id)
             events.append(
                 (
                     task_id,
@@ -165,9 +204,9 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
                 )
             )
         moves.add_events(events)
-        if campaign.max_per_minute is not None:
-            _count_rate(campaign, now, len(pushes))
+        _count_rate(rate, len(pushes))
         moves.add_counts(counts)
+    dynamic.enrol_ended(ended, now)
     return pushes if rows else None
 
 
@@ -187,11 +226,12 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
         WITH due AS (
             SELECT t.id AS task_id, d.version AS version
             FROM campaigns_updatetask t
+            JOIN campaigns_campaign c ON c.id = t.campaign_id AND c.status = 'in_progress' AND NOT c.is_paused
             JOIN devices_devicepresence p ON p.device_id = t.device_id
             JOIN devices_brokerepoch b ON b.id = 1 AND b.epoch = p.epoch
             LEFT JOIN devices_deviceversion d ON d.device_id = t.device_id AND d.module = t.module
             WHERE t.campaign_id = %s AND t.status = 'QUEUED' AND t.ready_at IS NOT NULL AND t.ready_at <= %s
-              AND p.is_up AND p.channel = %s AND t.returns <= {MAX_RETURNS}
+              AND p.is_up AND p.channel = %s AND t.returns <= {MAX_RETURNS} AND t.stray_until IS NULL
               AND (p.reserved_until IS NULL OR p.reserved_until <= %s)
             ORDER BY t.ready_at LIMIT %s {skip_locked}
         )
@@ -202,14 +242,15 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
                           WHEN {matches} THEN reason ELSE 'NO_LONGER_MATCHES' END,
             from_version = CASE WHEN due.version IS NULL OR due.version = campaigns_updatetask.to_version
                                 THEN from_version ELSE due.version END,
-            ready_at = NULL, pushed_at = %s, active_at = %s, acknowledged_at = NULL, changed_at = %s
+            pushed_at = CASE WHEN ({outcome}) = 'NOTIFIED' THEN %s ELSE pushed_at END,
+            ready_at = NULL, active_at = %s, acknowledged_at = NULL, changed_at = %s
         FROM due WHERE campaigns_updatetask.id = due.task_id AND campaigns_updatetask.status = 'QUEUED'
         RETURNING campaigns_updatetask.id, campaigns_updatetask.device_id, campaigns_updatetask.status,
-                  campaigns_updatetask.attempt, campaigns_updatetask.from_version
+                  campaigns_updatetask.attempt, due.version
     """  # noqa: S608  (the pieces are ours; values are parameters)
     return sql.execute(
         statement,
-        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, now, now, now],
+        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, *chosen, now, now, now],
     )
 
 
@@ -242,14 +283,23 @@ def package_of(firmware: Firmware, file: FirmwareFile) -> wire.Package:
     )
 
 
-def _pushes(firmware: Firmware, claimed: Sequence[tuple[int, int]], now: datetime) -> list[Push]:
-    if not claimed:
-        return []
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the pushes of a campaign have in common."""
+
+    package: wire.Package
+    file: FirmwareFile
+
+
+def _parts(firmware: Firmware) -> _Parts:
     file = firmware.files.get()
-    package = package_of(firmware, file)
+    return _Parts(package_of(firmware, file), file)
+
+
+def _pushes(parts: _Parts, claimed: Sequence[tuple[int, int]], now: datetime) -> list[Push]:
     names = _names(device for _, device in claimed)
     return [
-        Push(task, device, *names[device], package=package, url=make_link(task, file, now))
+        Push(task, device, *names[device], package=parts.package, url=make_link(task, parts.file, now))
         for task, device in claimed
         if device in names
     ]
@@ -279,6 +329,7 @@ def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None
             status__in=[TaskStatus.QUEUED, *UPDATING],
             campaign__is_paused=False,
             campaign__status="in_progress",
+            returns__lte=MAX_RETURNS,
         )
         .filter(Q(due_at__isnull=True) | Q(due_at__lte=now))
         .exclude(device__presence__reserved_until__gt=now)
@@ -291,20 +342,29 @@ def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None
             by_campaign[state.campaign_id].append(state)
     campaigns = Campaign.objects.select_related("firmware", "product").in_bulk(list(by_campaign))
     for pk, states in by_campaign.items():
-        campaign = campaigns[pk]
-        if not _files_are_whole(campaign, now):
-            continue
-        claimed = _claim_pulled(campaign, states, now)
-        for push in _pushes(campaign.firmware, claimed, now):
-            answers[push.device_id] = push
+        try:
+            for push in _pull_some(campaigns[pk], states, now):
+                answers[push.device_id] = push
+        except DatabaseError:
+            raise
+        except Exception:
+            logger.exception("campaign %s: a request could not be answered", pk)
     return answers
+
+
+def _pull_some(campaign: Campaign, states: list[State], now: datetime) -> list[Push]:
+    if not _files_are_whole(campaign, now):
+        return []
+    parts = _parts(campaign.firmware)
+    return _pushes(parts, _claim_pulled(campaign, states, now), now)
 
 
 def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> list[tuple[int, int]]:
     chosen = _chosen_versions(campaign)
     running = versions.current([state.device_id for state in states])
     with transaction.atomic():
-        room = _allowance(campaign, now, len(states))
+        rate = _rate(campaign, now)
+        room = _allowed(rate, len(states))
         answered = []
         for state in states:
             version = running.get((state.device_id, state.module))
@@ -328,8 +388,7 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
             state.acknowledged_at, state.is_changed = now, True
             answered.append(state)
         moved, counts = moves.write([state for state in states if state.is_changed], now)
-        if campaign.max_per_minute is not None:
-            fresh = sum(1 for state in answered if state.id in moved and state.status_before == "QUEUED")
-            _count_rate(campaign, now, fresh)
+        _count_rate(rate, sum(s.id in moved and s.status_before == TaskStatus.QUEUED for s in answered))
         moves.add_counts(counts)
+    dynamic.enrol_ended([s.device_id for s in states if s.id in moved and s.status in FINAL], now)
     return [(state.id, state.device_id) for state in answered if state.id in moved]

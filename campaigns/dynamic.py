@@ -1,11 +1,13 @@
 """Dynamic campaigns: devices that match later get their task at that moment."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
+from django.db import transaction
 from django.db.models import Max
 
+from campaigns import moves
 from campaigns.applied import Applied
 from campaigns.life import INFORM_GRACE
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
@@ -36,9 +38,11 @@ def enrol(
     candidates = reported | set(ended) | set(connected)
     if not candidates or not Campaign.objects.matching().exists():
         return
+    # Under these locks nobody else starts a task for the same devices, or removes them.
+    rows = presence.lock(candidates)
     devices = {
         pk: product
-        for ids in sql.chunks(sorted(candidates))
+        for ids in sql.chunks(sorted(rows))
         for pk, product in Device.objects.usable().activated().filter(id__in=ids).values_list("id", "product")
     }
     campaigns = defaultdict(list)
@@ -49,11 +53,9 @@ def enrol(
     devices = {pk: product for pk, product in devices.items() if product in campaigns}
     if not devices:
         return
-    # Under these locks nobody else starts a task for the same devices.
-    rows = presence.lock(list(devices))
     online = set(
         DevicePresence.objects.online(now)
-        .filter(pk__in=rows, channel=Channel.MQTT)
+        .filter(pk__in=devices, channel=Channel.MQTT)
         .values_list("pk", flat=True)
     )
     busy = set(
@@ -112,6 +114,15 @@ def enrol(
     applied.counts.update((task.campaign_id, TaskStatus.QUEUED.value) for task in tasks)
     applied.campaigns |= {task.campaign_id for task in tasks}
     applied.ready |= any(task.ready_at is not None and task.ready_at <= now for task in tasks)
+
+
+def enrol_ended(device_ids: Collection[int], now: datetime) -> None:
+    """The same, in a transaction of its own, for devices whose task ended without a report."""
+    if device_ids:
+        applied = Applied()
+        with transaction.atomic():
+            enrol([], now, applied, ended=device_ids)
+            moves.add_counts(applied.counts)
 
 
 def _first_match(

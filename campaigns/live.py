@@ -53,9 +53,9 @@ def tab_counts(counts: dict[str, int]) -> dict[str, int]:
     return {tab: sum(counts[status] for status in statuses) for tab, statuses in TABS.items()}
 
 
-def snapshot(campaign: Campaign, task_ids: Iterable[int] = ()) -> CampaignMessage:
-    """The campaign's counts, and these of its tasks."""
-    return _messages([campaign], {campaign.pk: list(task_ids)})[0]
+def snapshots(campaigns: list[Campaign], task_ids: Iterable[int] = ()) -> list[CampaignMessage]:
+    """The campaigns' counts, and these of their tasks."""
+    return _messages(campaigns, {campaigns[0].pk: list(task_ids)}) if campaigns else []
 
 
 def _messages(campaigns: list[Campaign], wanted: dict[int, list[int]]) -> list[CampaignMessage]:

@@ -1,5 +1,6 @@
 """Campaigns, the task of each device in them, and everything that happened to a task."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -181,6 +182,11 @@ class UpdateTaskQuerySet(models.QuerySet["UpdateTask"]):
     def in_tab(self, tab: str) -> "UpdateTaskQuerySet":
         """The rows of a tab of Update Details (a key of `states.TABS`)."""
         return self.filter(status__in=TABS[tab])
+
+    def of_devices_named(self, prefix: str, products: Sequence[int]) -> "UpdateTaskQuerySet":
+        """Tasks of devices of these products whose name begins with a prefix."""
+        devices = Device.objects.filter(product__in=products).named_from(prefix)
+        return self.filter(device__in=devices.values("id"))
 
 
 class UpdateTask(models.Model):

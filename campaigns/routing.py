@@ -1,5 +1,16 @@
 """WebSocket addresses of the live pages."""
 
-from django.urls import URLPattern
+from typing import Any
 
-websocket_urlpatterns: list[URLPattern] = []
+from django.urls import URLPattern, path
+
+from campaigns.consumers import CampaignsConsumer
+
+# An ASGI application where Django's types expect a view.
+_consumer: Any = CampaignsConsumer.as_asgi()
+
+websocket_urlpatterns: list[URLPattern] = [
+    path("ws/campaigns/<int:pk>/", _consumer),
+    path("ws/firmware/<int:firmware>/", _consumer),
+    path("ws/updates/", _consumer),
+]

@@ -13,7 +13,14 @@ from django.utils import timezone
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, WAITING, Region
 from devices import sql
-from devices.models import Device, DevicePresence, DeviceVersion, Product, validate_device_name
+from devices.models import (
+    Device,
+    DevicePresence,
+    DeviceQuerySet,
+    DeviceVersion,
+    Product,
+    validate_device_name,
+)
 from firmware.models import Firmware
 
 
@@ -163,7 +170,7 @@ def is_device_name(name: str) -> bool:
     return True
 
 
-def on_versions(product: Product, module: str, source_versions: Sequence[str]) -> QuerySet[Device]:
+def on_versions(product: Product, module: str, source_versions: Sequence[str]) -> DeviceQuerySet:
     """Devices to choose from for a validation: activated, on these versions if any are named."""
     devices = Device.objects.usable().activated().filter(product=product)
     if source_versions:

@@ -1,0 +1,139 @@
+"""The sockets of the live pages: who may listen, and that nothing is missed."""
+
+import json
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
+from channels.layers import get_channel_layer
+from channels.routing import URLRouter
+from django.contrib.auth.models import Group
+
+from campaigns import live, moves
+from campaigns.models import Campaign, UpdateTask
+from campaigns.routing import websocket_urlpatterns
+from campaigns.states import TaskStatus
+from otaplatform.accounts.models import User
+from otaplatform.accounts.roles import VIEWER
+from tests.factories import CampaignFactory, TaskFactory, UserFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def prepare() -> tuple[Campaign, UpdateTask, User]:
+    task: UpdateTask = TaskFactory.create(status=TaskStatus.IN_PROGRESS, progress=10)
+    moves.recount([task.campaign_id], repair=True)
+    user: User = UserFactory.create(account=task.campaign.account)
+    user.groups.set(Group.objects.filter(name=VIEWER))
+    return task.campaign, task, user
+
+
+class Page(ApplicationCommunicator):
+    """The browser's end of a socket. (`channels.testing` wants a server that the product does not use.)"""
+
+    def __init__(self, path: str, user: Any) -> None:
+        scope = {"type": "websocket", "path": path, "user": user, "session": {}}
+        routes: Any = websocket_urlpatterns
+        super().__init__(URLRouter(routes), scope)  # type: ignore[no-untyped-call]
+
+    async def connect(self) -> dict[str, Any]:
+        """What the server answers to the handshake."""
+        await self.send_input({"type": "websocket.connect"})  # type: ignore[no-untyped-call]
+        return dict(await self.receive_output(5))  # type: ignore[no-untyped-call]
+
+    async def say(self, text: str) -> None:
+        await self.send_input({"type": "websocket.receive", "text": text})  # type: ignore[no-untyped-call]
+
+    async def hear(self) -> list[Any]:
+        answer = await self.receive_output(5)  # type: ignore[no-untyped-call]
+        return list(json.loads(answer["text"])["campaigns"])
+
+    async def hears_nothing(self) -> bool:
+        return bool(await self.receive_nothing())  # type: ignore[no-untyped-call]
+
+    async def leave(self) -> None:
+        await self.send_input({"type": "websocket.disconnect", "code": 1000})  # type: ignore[no-untyped-call]
+        await self.wait(5)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("path", ["/ws/campaigns/{pk}/", "/ws/firmware/{firmware}/"])
+async def test_a_page_gets_a_snapshot_and_then_what_changes(path: str) -> None:
+    campaign, task, user = await sync_to_async(prepare)()
+    page = Page(path.format(pk=campaign.pk, firmware=campaign.firmware_id), user)
+    assert (await page.connect())["type"] == "websocket.accept"
+    (first,) = await page.hear()
+    assert (first["campaign"], first["tabs"]["updating"], first["tasks"]) == (campaign.pk, 1, [])
+    await page.say(json.dumps({"tasks": [task.pk]}))
+    (known,) = await page.hear()
+    assert [(row["id"], row["progress"]) for row in known["tasks"]] == [(task.pk, 10)]
+    await UpdateTask.objects.aupdate(progress=55)
+    await sync_to_async(live.changed)([campaign.pk], device_ids=[task.device_id])
+    (news,) = await page.hear()
+    assert [(row["id"], row["progress"]) for row in news["tasks"]] == [(task.pk, 55)]
+    await page.leave()
+
+
+async def test_the_dashboard_hears_of_every_campaign_of_its_account_only() -> None:
+    campaign, _task, user = await sync_to_async(prepare)()
+    foreign = await sync_to_async(CampaignFactory.create)()
+    page = Page("/ws/updates/", user)
+    assert (await page.connect())["type"] == "websocket.accept"
+    await sync_to_async(live.changed)([foreign.pk, campaign.pk])
+    (news,) = await page.hear()
+    assert news["campaign"] == campaign.pk
+    assert await page.hears_nothing()
+    await page.leave()
+
+
+async def test_a_row_of_another_campaign_is_not_told() -> None:
+    campaign, _task, user = await sync_to_async(prepare)()
+    foreign = await sync_to_async(TaskFactory.create)()
+    page = Page(f"/ws/campaigns/{campaign.pk}/", user)
+    await page.connect()
+    await page.hear()
+    await page.say(json.dumps({"tasks": [foreign.pk]}))
+    (known,) = await page.hear()
+    assert known["tasks"] == []
+    await page.leave()
+
+
+def strangers(campaign: Campaign) -> list[Any]:
+    from django.contrib.auth.models import AnonymousUser
+
+    without_role = UserFactory.create(account=campaign.account)
+    elsewhere = UserFactory.create()
+    elsewhere.groups.set(Group.objects.filter(name=VIEWER))
+    must_change = UserFactory.create(account=campaign.account, must_change_password=True)
+    must_change.groups.set(Group.objects.filter(name=VIEWER))
+    return [AnonymousUser(), without_role, elsewhere, must_change]
+
+
+async def test_nobody_else_gets_in() -> None:
+    campaign, _task, _user = await sync_to_async(prepare)()
+    for stranger in await sync_to_async(strangers)(campaign):
+        answer = await Page(f"/ws/campaigns/{campaign.pk}/", stranger).connect()
+        assert (answer["type"], answer["code"]) == ("websocket.close", 4403)
+
+
+@pytest.mark.parametrize(
+    "text", ["not json", "[]", json.dumps({"tasks": ["1"]}), json.dumps({"tasks": [2**70]})]
+)
+async def test_nonsense_ends_the_connection(text: str) -> None:
+    campaign, _task, user = await sync_to_async(prepare)()
+    page = Page(f"/ws/campaigns/{campaign.pk}/", user)
+    await page.connect()
+    await page.hear()
+    await page.say(text)
+    answer = await page.receive_output(5)  # type: ignore[no-untyped-call]
+    assert answer["type"] == "websocket.close"
+
+
+async def test_a_page_that_is_closed_leaves_its_group() -> None:
+    campaign, _task, user = await sync_to_async(prepare)()
+    page = Page(f"/ws/campaigns/{campaign.pk}/", user)
+    await page.connect()
+    layer: Any = get_channel_layer()
+    assert layer.groups[live.campaign_group(campaign.pk)]
+    await page.leave()
+    assert live.campaign_group(campaign.pk) not in layer.groups
