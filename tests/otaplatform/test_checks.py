@@ -1,0 +1,87 @@
+"""System checks of the platform's settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from otaplatform.checks import is_loopback, platform_settings
+
+
+def found() -> list[str | None]:
+    return [message.id for message in platform_settings(None)]
+
+
+def test_the_settings_of_a_plain_start_are_fine() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"OTA_BIND": "0.0.0.0", "OTA_PUBLIC_URL": "http://127.0.0.1:8000"}, "otaplatform.E001"),
+        ({"OTA_PUBLIC_URL": "https://ota.example/console"}, "otaplatform.E002"),
+        ({"OTA_ENCRYPTION_KEYS": ["not a key"]}, "otaplatform.E003"),
+        ({"MQTT_URL": "http://localhost"}, "otaplatform.E007"),
+        ({"OTA_MQTT_TLS_PORT": 8883, "OTA_MQTT_TLS_KEY": __file__}, "otaplatform.E008"),
+    ],
+)
+def test_a_wrong_combination_is_named_with_what_to_do(
+    settings: Settings, wrong: dict[str, Any], code: str
+) -> None:
+    for name, value in wrong.items():
+        setattr(settings, name, value)
+    [message] = platform_settings(None)
+    assert message.id == code
+    assert message.hint
+
+
+def test_other_machines_may_be_let_in_once_the_public_address_is_known(settings: Settings) -> None:
+    settings.OTA_BIND, settings.OTA_PUBLIC_URL = "0.0.0.0", "http://192.0.2.10"
+    assert found() == []
+
+
+@pytest.fixture
+def engine(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Pretend another database engine."""
+    return lambda name: monkeypatch.setitem(
+        settings.DATABASES["default"], "ENGINE", f"django.db.backends.{name}"
+    )
+
+
+def test_an_unsupported_database_is_refused(engine: Callable[[str], None]) -> None:
+    engine("mysql")
+    assert found() == ["otaplatform.E005"]
+
+
+def test_a_broker_elsewhere_is_a_warning_with_sqlite_only(
+    settings: Settings, engine: Callable[[str], None]
+) -> None:
+    settings.MQTT_URL = "mqtt://broker.example.com"
+    engine("sqlite3")
+    assert found() == ["otaplatform.W006"]
+    engine("postgresql")
+    assert found() == []
+
+
+def test_a_key_file_that_others_can_read_is_a_warning(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch(mode=0o644)
+    settings.KEYS_DIR = tmp_path
+    assert found() == ["otaplatform.W004"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("a", False),
+    ],
+)
+def test_loopback_is_what_only_this_machine_reaches(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
