@@ -11,13 +11,17 @@ os.environ["OTA_DATA_DIR"] = _data_dir
 os.environ.setdefault("OTA_PUBLIC_URL", "http://ota.example")
 
 from otaplatform.settings import *  # noqa: E402, F403
-from otaplatform.settings import CHANNEL_LAYERS, DATABASES, OTA_DATA_DIR  # noqa: E402
+from otaplatform.settings import CACHES, CHANNEL_LAYERS, DATABASES, OTA_DATA_DIR  # noqa: E402
 
 # A slow hash protects stored passwords; the suite has none worth protecting.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if not os.environ.get("REDIS_URL"):
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS["default"] = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+else:
+    # Workers of one run share the server, but neither groups nor cached values.
+    _worker = "ota-" + os.environ.get("PYTEST_XDIST_WORKER", "test")
+    CACHES["default"]["KEY_PREFIX"] = CHANNEL_LAYERS["default"]["CONFIG"]["prefix"] = _worker
 CELERY_TASK_ALWAYS_EAGER = False
 CELERY_BROKER_URL = os.environ.get("REDIS_URL", "memory://")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
