@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from devices.models import Product
 from firmware.content import SUFFIXES
@@ -21,7 +22,7 @@ class ProductField(forms.ModelChoiceField[Product]):
 
     def __init__(self, account: Account | None, **options: Any) -> None:
         products = Product.objects.of(account).select_related("account").order_by("name")
-        super().__init__(products, label=_("Product"), **options)
+        super().__init__(products, label=pgettext_lazy("of a firmware", "Product"), **options)
         self.shows_account = account is None
 
     def label_from_instance(self, obj: Any) -> str:
@@ -120,7 +121,7 @@ class FilterForm(forms.Form):
 
     def __init__(self, request: Staff, account: Account | None) -> None:
         field = ProductField(account, required=False, empty_label=_("All products"))
-        field.widget.attrs |= {"data-submit": True, "aria-label": _("Product")}
+        field.widget.attrs |= {"data-submit": True, "aria-label": field.label}
         super().__init__(request.GET)
         self.fields["product"] = field
         self.order_fields(self.field_order)

@@ -327,7 +327,10 @@ def _remove_file(name: str) -> None:
 
 
 def verify_files(firmware: Firmware) -> None:
-    """Digest the stored files again; FileUnavailableError if one is missing or not what was uploaded."""
+    """Digest the stored files again; FileUnavailableError if one is missing or not what was uploaded.
+
+    A storage that does not answer says nothing about the file: its own error is left to the caller.
+    """
     files = list(firmware.files.all())
     if not files:
         raise FileUnavailableError(f"firmware {firmware.pk} has no file")
@@ -337,7 +340,7 @@ def verify_files(firmware: Firmware) -> None:
             with default_storage.open(row.file.name) as stored:
                 for chunk in stored.chunks(CHUNK):
                     digest.update(chunk)
-        except Exception as error:
+        except FileNotFoundError as error:
             raise FileUnavailableError(f"{row.file.name} cannot be read: {error}") from error
         if digest.hexdigest() != row.sha256:
             raise FileUnavailableError(f"{row.file.name} is not the file that was uploaded")

@@ -91,7 +91,7 @@ def new(request: Staff) -> HttpResponse:
         except FirmwareRefusedError as refusal:
             form.add_error(None, refusal)
         else:
-            messages.success(request, _("%(firmware)s was uploaded.") % {"firmware": firmware})
+            messages.success(request, _("The firmware %(firmware)s was uploaded.") % {"firmware": firmware})
             target = reverse("firmware:detail", args=[firmware.pk])
             return JsonResponse({"url": target}, status=201) if _by_script(request) else redirect(target)
     if request.method == "POST" and _by_script(request):
@@ -130,7 +130,7 @@ def delete(request: Staff, pk: int) -> HttpResponse:
         except FirmwareInUseError as error:
             refusal = str(error)
         else:
-            messages.success(request, _("%(firmware)s was deleted.") % {"firmware": firmware})
+            messages.success(request, _("The firmware %(firmware)s was deleted.") % {"firmware": firmware})
             return redirect("firmware:list")
     status = 409 if refusal else 200
     return _page(request, "delete", _("Delete firmware"), firmware=firmware, refusal=refusal, status=status)
