@@ -1,6 +1,7 @@
 """All settings, read from the environment. Wrong combinations are reported by `otaplatform.checks`."""
 
 import secrets
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,15 @@ INSTALLED_APPS = [
     "channels",
     "csp",
     "django_celery_beat",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "otaplatform.accounts",
     "devices",
     "firmware",
     "campaigns",
+    "otaplatform.api",
     "otaplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [
@@ -224,6 +230,44 @@ OTA_MAX_FIRMWARE_FILES = whole_number("OTA_MAX_FIRMWARE_FILES", 100)
 OTA_LINK_HOURS = whole_number("OTA_LINK_HOURS", 24)
 # The internal location of nginx that sends the files itself, for example /_firmware/
 OTA_X_ACCEL_PREFIX = env.str("OTA_X_ACCEL_PREFIX", default="")
+
+# ---- REST API and webhooks ---------------------------------------------------------------------------
+# Requests a minute of each user; 0 is no limit.
+OTA_API_RATE = whole_number("OTA_API_RATE", 1200)
+# Webhooks may call addresses of private networks and of this machine.
+OTA_WEBHOOK_ALLOW_PRIVATE = truth("OTA_WEBHOOK_ALLOW_PRIVATE")
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "otaplatform.api.auth.TokenAuthentication",
+        "otaplatform.api.auth.BrowserAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["otaplatform.api.auth.RolePermission"],
+    "DEFAULT_THROTTLE_CLASSES": ["otaplatform.api.auth.RateThrottle"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_SCHEMA_CLASS": "otaplatform.api.schema.Schema",
+    "EXCEPTION_HANDLER": "otaplatform.api.errors.handle",
+    "URL_FORMAT_OVERRIDE": None,
+    "NUM_PROXIES": 1 if SECURE_PROXY_SSL_HEADER else 0,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+REST_KNOX = {"TOKEN_TTL": timedelta(days=90)}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "OTA Platform",
+    "DESCRIPTION": "Firmware updates by program. docs/api.md explains the manners of this API.",
+    "VERSION": "v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "PATH_CONVERTER_OVERRIDES": {
+        "product_key": {"type": "string", "pattern": "^[A-Za-z0-9]{1,20}$"},
+        "device_name": {"type": "string", "pattern": "^[A-Za-z0-9_.:@-]{4,32}$"},
+        "token_key": {"type": "string", "pattern": "^[0-9a-f]{15}$"},
+        "number": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    },
+}
 
 DEMO = whole_number("OTA_DEMO", 0)
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from campaigns.tasks import TICKS as CAMPAIGN_TICKS
+from otaplatform.api.tasks import TICKS as API_TICKS
 
 DAY = 24 * 60 * 60
 
 # Task name -> interval in seconds.
-TICKS: dict[str, int] = {**CAMPAIGN_TICKS, "firmware.tasks.sweep_orphans": DAY}
+TICKS: dict[str, int] = {**CAMPAIGN_TICKS, **API_TICKS, "firmware.tasks.sweep_orphans": DAY}
 
 
 def ensure_ticks(using: str = "default", **kwargs: Any) -> None:

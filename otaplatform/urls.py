@@ -13,6 +13,7 @@ urlpatterns = [
     path(f"{PATH}/<token>", download),
     path("", include("otaplatform.accounts.urls")),
     path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),
+    path("api/v1/", include("otaplatform.api.urls")),
     path("firmware/", include("firmware.urls")),
     path("", include("campaigns.urls")),
     path("", admin.site.urls),

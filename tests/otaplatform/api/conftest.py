@@ -1,0 +1,81 @@
+"""Three people at the API: an operator and a viewer of one account, and an outsider who runs another."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.cache import cache
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+
+from devices.models import Product
+from firmware.models import Firmware
+from otaplatform.accounts.models import Account, User
+from otaplatform.accounts.roles import ADMINISTRATOR, OPERATOR, VIEWER
+from tests.factories import AccountFactory, FirmwareFactory, ProductFactory, UserFactory
+
+V1 = "/api/v1/"
+
+
+def client_of(user: User) -> APIClient:
+    """A client that sends a token of the user."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user=user)[1]}")
+    return client
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def account(db: None) -> Account:
+    return AccountFactory.create()
+
+
+@pytest.fixture
+def person(account: Account) -> Callable[..., User]:
+    """Make a user of a role, of the account unless another is given."""
+
+    def make(role: str, of: Account = account) -> User:
+        user: User = UserFactory.create(account=of)
+        user.groups.add(Group.objects.get(name=role))
+        return user
+
+    return make
+
+
+@pytest.fixture
+def operator(person: Callable[..., User]) -> APIClient:
+    return client_of(person(OPERATOR))
+
+
+@pytest.fixture
+def viewer(person: Callable[..., User]) -> APIClient:
+    return client_of(person(VIEWER))
+
+
+@pytest.fixture
+def administrator(person: Callable[..., User]) -> APIClient:
+    return client_of(person(ADMINISTRATOR))
+
+
+@pytest.fixture
+def outsider(person: Callable[..., User]) -> APIClient:
+    return client_of(person(ADMINISTRATOR, of=AccountFactory.create()))
+
+
+@pytest.fixture
+def product(account: Account) -> Product:
+    return ProductFactory.create(account=account)
+
+
+@pytest.fixture
+def firmware(product: Product) -> Firmware:
+    return FirmwareFactory.create(product=product, version="2.0.0")
+
+
+def code_of(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
