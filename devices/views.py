@@ -218,9 +218,7 @@ def _batch_result(
         shown=[result for result in results if result.device][:RESULTS_SHOWN],
         file=csv_files.write(header, lines),
     )
-    response = render(request, "devices/device_batch_result.html", context)
-    response["Cache-Control"] = "no-store"
-    return response
+    return render(request, "devices/device_batch_result.html", context)
 
 
 def device_page(request: HttpRequest, pk: int) -> HttpResponse:
@@ -240,9 +238,7 @@ def device_page(request: HttpRequest, pk: int) -> HttpResponse:
         versions=device.versions.order_by("module"),
         history=device.version_changes.order_by("-id")[:VERSIONS_SHOWN],
     )
-    response = render(request, "devices/device.html", context)
-    response["Cache-Control"] = "no-store"
-    return response
+    return render(request, "devices/device.html", context)
 
 
 def _broker() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from otaplatform.accounts import words
 from otaplatform.accounts.admin_scope import ReadOnlyAdmin, ScopedAdmin
+from otaplatform.accounts.forms import SetPasswordForm
 from otaplatform.accounts.models import Account, AuditEntry, User
 from otaplatform.accounts.roles import ROLES
 from otaplatform.accounts.scope import account_scope
@@ -38,6 +39,7 @@ class UserAdmin(StockUserAdmin[User], ScopedAdmin):
     ordering = ["username"]
     filter_horizontal = []
     add_form_template = "admin/change_form.html"
+    change_password_form = SetPasswordForm
     readonly_fields = ["last_login", "date_joined"]
     _person = (_("Person"), {"fields": ["first_name", "last_name", "email", "language", "time_zone"]})
     _dates = (_("Dates"), {"fields": ["last_login", "date_joined"]})

@@ -5,13 +5,10 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
-from django.contrib.admin.forms import AdminPasswordChangeForm
-from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, PasswordChangeForm
 from django.utils.translation import gettext_lazy as _
 
 from otaplatform.accounts.models import User
-
-__all__ = ["AdminPasswordChangeForm", "MySettingsForm", "OwnPasswordForm"]
 
 
 class MySettingsForm(forms.ModelForm[User]):
@@ -47,3 +44,11 @@ class OwnPasswordForm(PasswordChangeForm):
         if password and self.user.check_password(password):
             raise forms.ValidationError(_("The new password is the old one."))
         return password
+
+
+class SetPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+    """A password that somebody else sets is changed at the next login."""
+
+    def save(self, commit: bool = True) -> Any:
+        self.user.must_change_password = True
+        return super().save(commit)
