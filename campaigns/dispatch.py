@@ -182,7 +182,7 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
         events = []
         counts: dict[tuple[int, str], int] = defaultdict(int)
         pushes, ended = [], []
-        for task_id, device_id, status, attempt, version in rows:
+        for task_id, device_id, status, attempt, source in rows:
             counts[campaign.pk, TaskStatus.QUEUED.value] -= 1
             counts[campaign.pk, status] += 1
             if status == TaskStatus.NOTIFIED:
@@ -199,7 +199,7 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
                         after=status,
                         attempt=attempt,
                         reason=Reason.NO_LONGER_MATCHES.value if status == TaskStatus.FAILED else "",
-                        version=version or "",
+                        version=campaign.firmware.version if status == TaskStatus.SUCCEEDED else source,
                     ),
                 )
             )
@@ -210,7 +210,7 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     return pushes if rows else None
 
 
-def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int, int, str, int, str | None]]:
+def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int, int, str, int, str]]:
     skip_locked = (
         "FOR UPDATE OF t SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
     )
@@ -246,7 +246,7 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
             ready_at = NULL, active_at = %s, acknowledged_at = NULL, changed_at = %s
         FROM due WHERE campaigns_updatetask.id = due.task_id AND campaigns_updatetask.status = 'QUEUED'
         RETURNING campaigns_updatetask.id, campaigns_updatetask.device_id, campaigns_updatetask.status,
-                  campaigns_updatetask.attempt, due.version
+                  campaigns_updatetask.attempt, campaigns_updatetask.from_version
     """  # noqa: S608  (the pieces are ours; values are parameters)
     return sql.execute(
         statement,

@@ -4,12 +4,12 @@ import logging
 from typing import Any
 
 from celery import shared_task
-from devices.mqtt import publisher
 
 from campaigns import dispatch as dispatching
 from campaigns import expand as expanding
 from campaigns import live, sweep
 from campaigns.models import Campaign
+from devices.mqtt import publisher
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from django.core.files.storage import default_storage
 
 from campaigns import dispatch, expand, moves, reports
 from campaigns.models import Campaign, TaskEvent, UpdateTask
-from campaigns.states import EventKind, TaskStatus
+from campaigns.states import CampaignStatus, EventKind, Policy, TaskStatus
 from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts
-from tests.factories import CampaignFactory
+from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
 
 Fleet = Callable[..., list[Device]]
 
@@ -211,3 +212,102 @@ def test_an_idle_dispatch_is_one_query(
     expand.expand(campaign.pk, now)
     with django_assert_num_queries(1):  # type: ignore[attr-defined]
         dispatch.dispatch(broker.send, now)
+
+
+def test_everything_that_is_ready_goes_out_in_one_run(
+    campaign: Campaign, fleet: Fleet, broker: Broker, now: datetime
+) -> None:
+    fleet(7)
+    expand.expand(campaign.pk, now)
+    dispatch.dispatch(broker.send, now, limit=2)
+    assert len(broker.sent) == 7
+
+
+def test_nothing_is_claimed_while_the_broker_is_away(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    assert dispatch.dispatch(broker.send, now, is_ready=lambda: False) == set()
+    assert counts(ready[0]) == {"QUEUED": 3}
+
+
+def test_a_batch_whose_push_cannot_be_built_keeps_its_tasks_and_holds_nobody_up(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    broken, _ = ready
+    Firmware.objects.filter(pk=broken.firmware_id).update(version='2"0')
+    other = CampaignFactory.create(expanded_at=None)
+    DeviceFactory.create(product=other.product, version="1.0.0", online=True)
+    expand.expand(other.pk, now)
+    assert dispatch.dispatch(broker.send, now) == {other.pk}
+    assert len(broker.sent) == 1
+    assert counts(broken) == {"QUEUED": 3}
+
+
+def test_a_storage_that_does_not_answer_fails_no_device(
+    ready: tuple[Campaign, list[Device]],
+    broker: Broker,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign, (device, *_) = ready
+
+    def unreachable(*_arguments: object) -> None:
+        raise ConnectionError("no route to the object store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "open", unreachable)
+        dispatch.dispatch(broker.send, now)
+        assert dispatch.pull([(device.pk, None)], now) == {}
+    assert counts(campaign) == {"QUEUED": 3}
+    dispatch.dispatch(broker.send, now)
+    assert counts(campaign) == {"NOTIFIED": 3}
+
+
+@pytest.mark.parametrize("values", [{"is_paused": True}, {"status": CampaignStatus.CANCELED}])
+def test_a_batch_that_was_stopped_after_it_was_looked_up_pushes_nothing(
+    ready: tuple[Campaign, list[Device]], now: datetime, values: dict[str, object]
+) -> None:
+    (campaign,) = dispatch.open_campaigns(now)
+    Campaign.objects.update(**values)
+    assert dispatch.claim(campaign, now) is None
+    assert counts(campaign) == {"QUEUED": 3}
+
+
+def test_a_device_found_on_the_target_was_not_pushed_to(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    _, (device, *_) = ready
+    DeviceVersion.objects.filter(device=device).update(version="2.0.0")
+    dispatch.dispatch(broker.send, now)
+    task = UpdateTask.objects.get(device=device)
+    assert (task.status, task.pushed_at) == ("SUCCEEDED", None)
+    assert TaskEvent.objects.get(task=task).version == "2.0.0"
+
+
+def test_a_worker_whose_clock_is_behind_gets_no_second_minute(
+    campaign: Campaign, fleet: Fleet, now: datetime
+) -> None:
+    fleet(30)
+    Campaign.objects.update(max_per_minute=10)
+    campaign.refresh_from_db()
+    minute = now.replace(second=0, microsecond=0) + timedelta(minutes=2)
+    expand.expand(campaign.pk, now)
+    assert len(dispatch.claim(campaign, minute) or []) == 10
+    assert dispatch.claim(campaign, minute - timedelta(seconds=1)) is None
+    assert dispatch.claim(campaign, minute + timedelta(seconds=59)) is None
+    assert len(dispatch.claim(campaign, minute + timedelta(seconds=60)) or []) == 10
+
+
+def test_a_device_whose_task_ends_at_the_push_is_offered_to_dynamic_batches(
+    ready: tuple[Campaign, list[Device]], firmware: Firmware, broker: Broker, now: datetime
+) -> None:
+    campaign, (device, *_) = ready
+    dynamic = CampaignFactory.create(
+        firmware=FirmwareFactory.create(product=firmware.product, version="3.0.0"), policy=Policy.DYNAMIC
+    )
+    Campaign.objects.filter(pk=campaign.pk).update(source_versions=["1.0.0"])
+    DeviceVersion.objects.filter(device=device).update(version="1.1.0")
+    dispatch.dispatch(broker.send, now)
+    assert UpdateTask.objects.get(device=device, campaign=campaign).reason == "NO_LONGER_MATCHES"
+    assert UpdateTask.objects.get(device=device, campaign=dynamic).status == "QUEUED"
+    assert counts(dynamic) == {"QUEUED": 1}
