@@ -59,8 +59,9 @@ def make_venv() -> None:
 def install(lock: Path) -> None:
     """With uv, which is several times faster; where uv cannot be had or fails, with pip."""
     if pip("--only-binary", ":all:", "-r", str(UV_LOCK), stderr=subprocess.DEVNULL):
-        command = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--quiet", "--require-hashes"]
-        if subprocess.run([*command, "-r", str(lock)], env=uv_environment()).returncode == 0:
+        command = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--quiet", "--system-certs"]
+        command += ["--require-hashes", "-r", str(lock)]
+        if subprocess.run(command, env=uv_environment()).returncode == 0:
             return
         print("uv did not manage; trying pip …", flush=True)
     if not pip("-r", str(lock)):
