@@ -10,8 +10,6 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
-from django.template import TemplateDoesNotExist
-from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -27,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ONLINE_SECONDS = 5
-UPDATES_TEMPLATE = "campaigns/dashboard.html"
 ACCOUNTS_SHOWN = 200
 
 
@@ -164,16 +161,4 @@ def dashboard(request: HttpRequest) -> dict[str, Any]:
     if not sees or not request.user.has_perm("devices.view_device"):
         return {"fleet": None}
     totals = fleet.totals(account)
-    return {
-        "fleet": {"totals": totals, "online": online_count(account)},
-        "account": account,
-        "updates_template": _updates_template(),
-    }
-
-
-def _updates_template() -> str:
-    try:
-        get_template(UPDATES_TEMPLATE)
-    except TemplateDoesNotExist:
-        return ""
-    return UPDATES_TEMPLATE
+    return {"fleet": {"totals": totals, "online": online_count(account)}, "account": account}
