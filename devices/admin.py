@@ -16,7 +16,7 @@ from django.urls import URLPattern, path
 
 from devices import views
 from devices.models import Device, DeviceQuerySet, Product
-from otaplatform.accounts.admin_scope import ScopedAdmin
+from otaplatform.accounts.admin_scope import ScopedAdmin, in_scope
 
 Page = Callable[..., HttpResponse]
 
@@ -75,7 +75,9 @@ class DeviceAdmin(PagesAdmin):
     ) -> "tuple[models.QuerySet[Any], bool]":
         """Typeahead by the beginning of the name: a range of the index instead of a scan of the fleet."""
         assert isinstance(queryset, DeviceQuerySet)
-        return queryset.named_from(search_term.replace("\0", "")), False
+        products = in_scope(request, Product.objects.all(), "account").values_list("pk", flat=True)
+        found = queryset.filter(product__in=list(products)).named_from(search_term.replace("\0", ""))
+        return found, False
 
     def get_urls(self) -> list[URLPattern]:
         verbs = {"disable": "change", "enable": "change", "reset-secret": "change", "remove": "delete"}

@@ -24,7 +24,7 @@ from otaplatform.accounts.scope import account_scope
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-ONLINE_SECONDS = 5
+ONLINE_SECONDS = 10
 ACCOUNTS_SHOWN = 200
 
 
@@ -131,7 +131,7 @@ def cached(key: str, seconds: int, compute: Callable[[], T]) -> T:
 
 
 def online_count(account: Account | None) -> int:
-    """Connected devices of an account (None: of all), at most a few seconds old."""
+    """Connected devices of an account (None: of all), at most some seconds old."""
     return cached(f"online:{account.pk if account else 0}", ONLINE_SECONDS, lambda: fleet.online(account))
 
 

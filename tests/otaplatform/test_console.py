@@ -92,6 +92,7 @@ def test_the_header_counts_the_online_devices_of_the_own_account() -> None:
     DeviceFactory(product=ProductFactory(account=user.account), online=True)
     DeviceFactory(online=True)
     assert 'data-online="1"' in shown(logged_in(user))
+    assert online_count(None) == 2
 
 
 def test_a_cache_that_is_down_stops_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
