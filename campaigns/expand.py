@@ -29,7 +29,7 @@ from campaigns.states import (
     TaskStatus,
 )
 from devices import presence, sql
-from devices.models import Channel
+from devices.models import Channel, Device
 
 CHUNK = 5000
 
@@ -151,15 +151,16 @@ def replace_waiting(campaign: Campaign, device_ids: Sequence[int], now: datetime
     states = moves.read(tasks)
     for state in states:
         life.cancel(state, now, detail=str(campaign))
-    return moves.write(states, now)[1]
+    moved, counts = moves.write(states, now)
+    presence.reserve([s.device_id for s in states if s.reserve and s.id in moved], now + life.RESERVE)
+    return counts
 
 
 def start_scheduled(campaign_id: int, now: datetime | None = None, *, chunk: int = CHUNK) -> bool:
     """Start SCHEDULED tasks of a campaign whose time has come, a chunk at a time; True when none is left."""
     now = now or timezone.now()
     Campaign.objects.due(now).filter(pk=campaign_id).update(status=CampaignStatus.IN_PROGRESS, started_at=now)
-    campaign = Campaign.objects.running().filter(pk=campaign_id).first()
-    while campaign is not None:
+    while (campaign := Campaign.objects.running().filter(pk=campaign_id).first()) is not None:
         tasks = UpdateTask.objects.filter(campaign=campaign, status=TaskStatus.SCHEDULED).order_by("id")
         devices = list(tasks.values_list("device_id", flat=True)[:chunk])
         if not devices:
@@ -176,6 +177,13 @@ def start(
     Returns the ids of the tasks that moved. Used at the scheduled time and by "update again".
     """
     with transaction.atomic():
+        # Running, and held so until the tasks are there: else it could be completed in between.
+        unlocked = Campaign.objects.filter(pk=campaign.pk)
+        if TaskStatus.SCHEDULED in before:
+            if unlocked.running().select_for_update(no_key=True).first() is None:
+                return set()
+        else:
+            unlocked.update(status=CampaignStatus.IN_PROGRESS, finished_at=None)
         rows = presence.lock(device_ids)
         counts: Counter[tuple[int, str]] = Counter()
         if campaign.busy == Busy.REPLACE:
@@ -190,7 +198,13 @@ def start(
         busy = set(
             UpdateTask.objects.filter(device__in=rows, status__in=ACTIVE).values_list("device_id", flat=True)
         )
+        present = set(Device.objects.present().filter(pk__in=rows).values_list("pk", flat=True))
         for state in moves.read(UpdateTask.objects.filter(id__in=list(latest), status__in=before)):
+            if state.device_id not in present:
+                if state.status == TaskStatus.SCHEDULED:
+                    life.removed(state, now)
+                    states.append(state)
+                continue
             if state.device_id in busy:
                 if state.status == TaskStatus.SCHEDULED:
                     state.move(TaskStatus.FAILED, now, reason=Reason.CONFLICT.value)

@@ -163,14 +163,20 @@ def on_up(task: State, at: datetime) -> None:
     if task.status == TaskStatus.QUEUED and task.pushed_at is None:
         requeue(task, at, max(at, task.due_at or at))
     elif task.status in (TaskStatus.QUEUED, TaskStatus.NOTIFIED):
-        task.returns += 1
+        _count_return(task)
         requeue(task, at, _spaced(task, at + INFORM_GRACE))
 
 
 def on_down(task: State, at: datetime) -> None:
     """The device is gone: a push may be lost with it, but an update in progress may be its restart."""
     if task.status in (TaskStatus.QUEUED, TaskStatus.NOTIFIED):
+        _count_return(task)
         requeue(task, at, None)
+
+
+def _count_return(task: State) -> None:
+    """A push that a connection outlived is one return, however often the device comes and goes after it."""
+    task.returns += task.status in UPDATING
 
 
 def on_inform(task: State, version: str, at: datetime, connected_at: datetime | None) -> None:
@@ -259,6 +265,7 @@ def on_silence(task: State, at: datetime, *, is_online: bool) -> None:
         fail(task, at, Reason.TIMEOUT)
         task.reserve = True
     else:
+        _count_return(task)
         requeue(task, at, None)
 
 
@@ -267,6 +274,8 @@ def on_stray_due(task: State, at: datetime, current: str | None) -> None:
     task.stray_until, task.is_changed = None, True
     if current is not None and current != task.to_version and not task.is_source(current):
         fail(task, at, Reason.WRONG_VERSION, current)
+    elif task.status == TaskStatus.QUEUED:
+        requeue(task, at, at)
 
 
 def on_unacknowledged(task: State, at: datetime) -> None:
@@ -277,6 +286,13 @@ def on_unacknowledged(task: State, at: datetime) -> None:
 def cancel(task: State, at: datetime, detail: str = "") -> None:
     task.reserve = task.pushed_at is not None
     task.move(TaskStatus.CANCELED, at, detail=detail)
+    task.ready_at = task.stray_until = None
+
+
+def removed(task: State, at: datetime) -> None:
+    """The device is gone for good."""
+    task.move(TaskStatus.FAILED, at, reason=Reason.DEVICE_REMOVED.value)
+    task.reason, task.detail = Reason.DEVICE_REMOVED.value, ""
     task.ready_at = task.stray_until = None
 
 

@@ -97,7 +97,12 @@ def _update(states: Sequence[State], now: datetime) -> set[int]:
             for state in sorted(states, key=lambda state: state.id)
         ],
     )
-    assignments = ", ".join(f"{name} = v.new_{name}" for name in _COLUMNS)
+    assignments = ", ".join(f"{name} = v.new_{name}" for name in _COLUMNS if name != "acknowledged_at")
+    # The broker's stamp for the push that was read may have come in since.
+    assignments += (
+        ", acknowledged_at = CASE WHEN v.new_pushed_at = pushed_at "
+        "THEN COALESCE(v.new_acknowledged_at, acknowledged_at) ELSE v.new_acknowledged_at END"
+    )
     rows = sql.execute(
         f"UPDATE campaigns_updatetask SET {assignments}, changed_at = %s FROM {source} "  # noqa: S608
         "WHERE campaigns_updatetask.id = v.task_id AND campaigns_updatetask.status = v.status_before "

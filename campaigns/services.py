@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import expand, life, moves, reports, selection, sweep
+from campaigns import dynamic, expand, life, moves, selection, sweep
 from campaigns.applied import Applied
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import (
@@ -40,8 +40,8 @@ MAX_CHOSEN = 1_000_000
 class RefusedError(ValidationError):
     """A verb that cannot be done now. `code` is for programs, the message for people.
 
-    Codes: not_verified, unproven, not_associated, not_planned, is_over, dynamic_exists, not_dynamic,
-    downgrade, no_devices.
+    Codes: not_verified, unproven, not_associated, not_started, is_over, is_canceling, dynamic_exists,
+    not_dynamic, downgrade, no_devices.
     """
 
 
@@ -107,6 +107,7 @@ def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> P
                 errors.update(error.error_dict)
     if (plan.retry_interval_minutes is None) != (plan.max_retries is None):
         errors["max_retries"] = _("Choose how often to retry together with the retry interval.")
+    errors |= _field_errors(plan)
     planned = Planned()
     ids: list[int] | None = None
     if plan.region == Region.DIRECTIONAL:
@@ -128,6 +129,18 @@ def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> P
         firmware, region=plan.region, device_ids=ids, source_versions=plan.source_versions, now=now
     )
     return planned
+
+
+def _field_errors(plan: Plan) -> dict[str, ValidationError]:
+    """What the campaign's own fields refuse, e.g. a rate of 9 a minute."""
+    limits = ("retry_interval_minutes", "max_retries", "timeout_minutes", "max_per_minute")
+    chosen = {name: getattr(plan, name) for name in ("policy", "region", "busy", *limits)}
+    others = {field.name for field in Campaign._meta.fields} - chosen.keys()
+    try:
+        Campaign(**chosen).clean_fields(exclude=others)
+    except ValidationError as error:
+        return {name: ValidationError(errors) for name, errors in error.error_dict.items()}
+    return {}
 
 
 def _require_association(firmware: Firmware) -> None:
@@ -295,9 +308,13 @@ def cancel_campaign(
         values |= {
             "status": CampaignStatus.CANCELED,
             "finished_at": now,
-            "expanded_at": now,
             "is_paused": False,
         }
+        if campaign.policy == Policy.DYNAMIC:
+            values["matching_stopped_at"] = now
+    if TaskStatus.QUEUED in wanted:
+        # Devices that have no task yet wait as well.
+        values["expanded_at"] = now
     with transaction.atomic():
         if not unfinished.update(**values):
             raise RefusedError(_("The batch is over already."), code="is_over")
@@ -340,18 +357,16 @@ def cancel_tasks(
     """Cancel these open tasks of the campaign; how many really were."""
     now = now or timezone.now()
     applied = Applied()
-    tasks = UpdateTask.objects.filter(campaign=campaign, id__in=list(task_ids), status__in=OPEN)
+    tasks = UpdateTask.objects.filter(campaign=campaign, id__in=list(task_ids))
     with transaction.atomic():
         presence.lock(list(tasks.values_list("device_id", flat=True)))
-        states = moves.read(tasks)
-        for state in states:
-            life.cancel(state, now)
-        missed = reports.settle(states, now, applied)
+        canceled = sweep.end_open(tasks, life.cancel, now, applied)
         audit.record(
-            campaign.account_id, actor, "tasks.canceled", campaign, now=now, tasks=[s.id for s in states]
+            campaign.account_id, actor, "tasks.canceled", campaign, now=now, tasks=[s.id for s in canceled]
         )
+        dynamic.enrol([], now, applied, ended=[state.device_id for state in canceled])
         moves.add_counts(applied.counts)
-    return len(states) - len(missed)
+    return len(canceled)
 
 
 def update_again(
@@ -365,6 +380,7 @@ def update_again(
     """Start failed or canceled tasks over: these, or all failed ones (of one reason); how many started.
 
     A device that is busy with another task meanwhile is left as it is. A finished campaign runs again.
+    RefusedError: it has not started yet, or is still being canceled.
     """
     now = now or timezone.now()
     tasks = UpdateTask.objects.filter(campaign=campaign)
@@ -378,9 +394,12 @@ def update_again(
     if not devices:
         return 0
     with transaction.atomic():
-        Campaign.objects.filter(pk=campaign.pk).exclude(status=CampaignStatus.PLANNED).update(
-            status=CampaignStatus.IN_PROGRESS, finished_at=None
-        )
+        row = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+        if row.status == CampaignStatus.PLANNED:
+            raise RefusedError(_("The batch has not started yet."), code="not_started")
+        if row.canceling and UpdateTask.objects.filter(campaign=row, status__in=row.canceling).exists():
+            raise RefusedError(_("The batch is still being canceled."), code="is_canceling")
+        Campaign.objects.filter(pk=row.pk).update(canceling=[])
         audit.record(campaign.account_id, actor, "tasks.restarted", campaign, now=now, devices=len(devices))
     before = [TaskStatus.FAILED, TaskStatus.CANCELED] if task_ids is not None else [TaskStatus.FAILED]
     started = 0

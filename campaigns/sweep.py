@@ -4,7 +4,7 @@ Each function handles a bounded chunk and may overlap itself: what two sweepers 
 one of them writes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -14,7 +14,7 @@ from django.utils import timezone
 from campaigns import dynamic, life, moves, reports
 from campaigns.applied import Applied
 from campaigns.life import ACKNOWLEDGE_WITHIN, MAX_RETURNS, State
-from campaigns.models import Campaign, UpdateTask
+from campaigns.models import Campaign, UpdateTask, UpdateTaskQuerySet
 from campaigns.states import (
     FINAL,
     OPEN,
@@ -28,13 +28,15 @@ from devices import presence, sql, versions
 from devices.models import DevicePresence
 
 CHUNK = 1000
+# An enrolment does not lock its campaign: one that began before the campaign ended commits within this time.
+ENROLMENT = timedelta(minutes=1)
 
 
 def sweep(now: datetime | None = None, *, limit: int = CHUNK) -> set[int]:
     """Time out the silent, push again the unacknowledged, judge stray versions; the campaigns touched."""
     now = now or timezone.now()
     lower_ghosts(limit)
-    due = list(_due(now)[:limit])
+    due = [*_silent(now)[:limit], *_undecided(now)[:limit]]
     if not due:
         return set()
     applied = Applied()
@@ -54,27 +56,48 @@ def sweep(now: datetime | None = None, *, limit: int = CHUNK) -> set[int]:
     return applied.campaigns
 
 
-def _due(now: datetime) -> "QuerySet[UpdateTask, int]":
+def _silent(now: datetime) -> "QuerySet[UpdateTask, int]":
     # Read through the (campaign, status, id) index: no index of its own has to follow every report.
-    tasks = UpdateTask.objects.filter(campaign__in=Campaign.objects.running().values("id"))
     silent = Q(pk__in=[])
     timeouts = Campaign.objects.running().order_by().values_list("timeout_minutes", flat=True).distinct()
     for minutes in timeouts:
         if minutes is not None:
             silent |= Q(campaign__timeout_minutes=minutes, active_at__lte=now - timedelta(minutes=minutes))
-    updating = Q(status__in=UPDATING) & (
-        Q(acknowledged_at__isnull=True, status=TaskStatus.NOTIFIED, pushed_at__lte=now - ACKNOWLEDGE_WITHIN)
-        | Q(stray_until__lte=now)
-        | silent
+    return _of_running(
+        Q(status__in=UPDATING)
+        & (
+            Q(
+                acknowledged_at__isnull=True,
+                status=TaskStatus.NOTIFIED,
+                pushed_at__lte=now - ACKNOWLEDGE_WITHIN,
+            )
+            | Q(stray_until__lte=now)
+            | silent
+        )
     )
-    returned_too_often = Q(status=TaskStatus.QUEUED, ready_at__lte=now, returns__gt=MAX_RETURNS)
-    return tasks.filter(updating | returned_too_often).values_list("id", flat=True)
+
+
+def _undecided(now: datetime) -> "QuerySet[UpdateTask, int]":
+    # Read through the claim's index: these are ready, and the claim leaves them.
+    return _of_running(
+        Q(status=TaskStatus.QUEUED, ready_at__isnull=False, ready_at__lte=now)
+        & (Q(returns__gt=MAX_RETURNS) | Q(stray_until__lte=now))
+    )
+
+
+def _of_running(condition: Q) -> "QuerySet[UpdateTask, int]":
+    running = Campaign.objects.running().order_by().values("id")
+    return UpdateTask.objects.filter(condition, campaign__in=running).values_list("id", flat=True)
 
 
 def _judge(state: State, now: datetime, is_online: bool, running: str | None) -> None:
     if state.status == TaskStatus.QUEUED:
-        if state.returns > MAX_RETURNS and state.ready_at and state.ready_at <= now:
+        if not state.ready_at or state.ready_at > now:
+            return
+        if state.returns > MAX_RETURNS:
             life.fail(state, now, Reason.ROLLED_BACK)
+        elif state.stray_until and state.stray_until <= now:
+            life.on_stray_due(state, now, running)
         return
     if state.status not in UPDATING:
         return
@@ -109,15 +132,17 @@ def finish(now: datetime | None = None) -> set[int]:
     done = (
         Campaign.objects.running()
         .filter(expanded_at__isnull=False)
-        .filter(~Q(policy=Policy.DYNAMIC) | Q(matching_stopped_at__isnull=False))
+        .filter(~Q(policy=Policy.DYNAMIC) | Q(matching_stopped_at__lte=now - ENROLMENT))
         .filter(~Exists(unfinished))
     )
-    ids = list(done.values_list("id", flat=True))
-    return {
-        pk
-        for pk in ids
-        if done.filter(pk=pk).update(status=CampaignStatus.COMPLETED, finished_at=now, is_paused=False)
-    }
+    completed = set()
+    for pk in list(done.values_list("id", flat=True)):
+        with transaction.atomic():
+            # An "update again" holds this lock while it queues tasks: then ask once more.
+            Campaign.objects.select_for_update(no_key=True).get(pk=pk)
+            if done.filter(pk=pk).update(status=CampaignStatus.COMPLETED, finished_at=now, is_paused=False):
+                completed.add(pk)
+    return completed
 
 
 def cancel_some(campaign: Campaign, now: datetime, *, limit: int = CHUNK) -> bool:
@@ -144,11 +169,14 @@ def resume_cancels(now: datetime | None = None, *, chunks: int = 20) -> set[int]
     now = now or timezone.now()
     touched = set()
     for campaign in Campaign.objects.exclude(canceling=[]):
-        touched.add(campaign.pk)
         for _ in range(chunks):
             if not cancel_some(campaign, now):
-                Campaign.objects.filter(pk=campaign.pk).update(canceling=[])
+                if campaign.finished_at is None or campaign.finished_at <= now - ENROLMENT:
+                    # Unless a wider cancel was asked for meanwhile.
+                    same = Campaign.objects.filter(pk=campaign.pk, canceling=campaign.canceling)
+                    same.update(canceling=[])
                 break
+            touched.add(campaign.pk)
     return touched
 
 
@@ -159,11 +187,26 @@ def remove_devices(device_ids: Iterable[int], now: datetime | None = None) -> se
     for ids in sql.chunks(sorted(set(device_ids))):
         with transaction.atomic():
             presence.lock(list(ids))
-            states = moves.read(UpdateTask.objects.filter(device__in=ids, status__in=OPEN))
-            for state in states:
-                state.move(TaskStatus.FAILED, now, reason=Reason.DEVICE_REMOVED.value)
-                state.reason, state.ready_at = Reason.DEVICE_REMOVED.value, None
-            applied.counts.clear()
-            reports.settle(states, now, applied)
+            end_open(UpdateTask.objects.filter(device__in=ids), life.removed, now, applied)
             moves.add_counts(applied.counts)
+            applied.counts.clear()
     return applied.campaigns
+
+
+def end_open(
+    tasks: UpdateTaskQuerySet, end: Callable[[State, datetime], None], now: datetime, applied: Applied
+) -> list[State]:
+    """End those of these tasks that are open, whatever a dispatcher does with them meanwhile.
+
+    The caller holds the presence rows, and writes `applied.counts` last.
+    """
+    ended: list[State] = []
+    for _ in range(reports.ATTEMPTS):
+        states = moves.read(tasks.open())
+        for state in states:
+            end(state, now)
+        missed = reports.settle(states, now, applied)
+        ended += [state for state in states if state.device_id not in missed]
+        if not missed:
+            return ended
+    raise reports.ContendedError(f"tasks of {len(missed)} devices")

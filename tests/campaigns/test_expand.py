@@ -168,3 +168,26 @@ def test_a_delta_package_takes_only_devices_on_its_source_version(
     campaign = CampaignFactory.create(firmware=delta, expanded_at=None)
     expand.expand(campaign.pk, now)
     assert UpdateTask.objects.get().device_id == right.pk
+
+
+def test_a_replaced_task_that_was_pushed_once_reserves_its_device(
+    campaign: Campaign, fleet: Fleet, now: datetime
+) -> None:
+    (device,) = fleet(1)
+    other = CampaignFactory.create(product=campaign.product)
+    TaskFactory.create(campaign=other, device=device, status=TaskStatus.QUEUED, pushed_at=now)
+    Campaign.objects.filter(pk=campaign.pk).update(busy=Busy.REPLACE)
+    expand.expand(campaign.pk, now)
+    assert UpdateTask.objects.get(campaign=campaign).ready_at == now + timedelta(minutes=30)
+
+
+def test_a_device_removed_before_a_scheduled_batch_starts_does_not_hold_it_open(
+    campaign: Campaign, fleet: Fleet, now: datetime
+) -> None:
+    (device,) = fleet(1)
+    Campaign.objects.update(status=CampaignStatus.PLANNED, schedule_at=now)
+    expand.expand(campaign.pk, now)
+    Device.objects.update(removed_at=now)
+    assert expand.start_scheduled(campaign.pk, now)
+    assert UpdateTask.objects.get(device=device).reason == "DEVICE_REMOVED"
+    assert counts(campaign) == {"FAILED": 1}

@@ -230,3 +230,19 @@ def test_a_success_cannot_be_moved() -> None:
     state = task(status="SUCCEEDED")
     with pytest.raises(IllegalMoveError):
         life.cancel(state, NOW)
+
+
+def test_a_connection_that_flaps_after_one_push_counts_one_return() -> None:
+    state = pushed()
+    for _ in range(5):
+        life.on_down(state, NOW)
+        life.on_up(state, NOW)
+    assert (state.status, state.returns) == ("QUEUED", 1)
+
+
+def test_a_task_parked_by_its_time_out_has_returned_once_when_its_device_is_back() -> None:
+    state = pushed(TaskStatus.IN_PROGRESS)
+    life.on_silence(state, NOW, is_online=False)
+    life.on_up(state, NOW)
+    life.on_inform(state, "1.0", NOW, NOW)
+    assert (state.status, state.returns) == ("QUEUED", 1)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from campaigns import expand, services
+from campaigns import expand, services, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.services import Plan, RefusedError
 from campaigns.states import CampaignStatus, Policy, Region, TaskStatus
 from devices.models import Device
+from devices.services import remove_device
 from firmware.models import Firmware, FirmwareStatus
 from otaplatform.accounts.models import AuditEntry
 from tests.campaigns.conftest import counts
@@ -188,3 +189,85 @@ def test_a_selection_of_tasks_is_canceled_within_its_own_batch_only(
     assert services.cancel_tasks(other, [first.pk], now=now) == 0
     assert services.cancel_tasks(campaign, [first.pk], now=now) == 1
     assert counts(campaign) == {"QUEUED": 1, "CANCELED": 1}
+
+
+def test_update_again_is_refused_before_the_batch_starts_and_while_it_is_being_canceled(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(2)
+    campaign = launched(firmware, now)
+    first = UpdateTask.objects.earliest("id")
+    services.cancel_tasks(campaign, [first.pk], now=now)
+    for values in ({"status": CampaignStatus.PLANNED}, {"canceling": ["QUEUED"]}):
+        Campaign.objects.update(**values)
+        with pytest.raises(RefusedError):
+            services.update_again(campaign, task_ids=[first.pk], now=now)
+        Campaign.objects.update(status=CampaignStatus.IN_PROGRESS, canceling=[])
+    assert counts(campaign) == {"QUEUED": 1, "CANCELED": 1}
+
+
+def test_a_canceled_dynamic_batch_that_updates_one_device_again_matches_no_others(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(1)
+    plan = Plan(policy=Policy.DYNAMIC, accept_unproven=True)
+    first = services.launch_batch(firmware, plan, now=now)
+    expand.expand(first.pk, now)
+    services.cancel_campaign(first, now=now)
+    services.launch_batch(firmware, plan, now=now)
+    assert services.update_again(first, task_ids=[UpdateTask.objects.get().pk], now=now) == 1
+    assert not Campaign.objects.matching().filter(pk=first.pk).exists()
+    sweep.resume_cancels(now + timedelta(minutes=2))
+    assert counts(first) == {"QUEUED": 1}
+
+
+def test_a_removed_device_is_not_updated_again(firmware: Firmware, fleet: Fleet, now: datetime) -> None:
+    (device,) = fleet(1)
+    campaign = launched(firmware, now)
+    remove_device(device, now=now)
+    assert services.update_again(campaign, now=now) == 0
+    assert counts(campaign) == {"FAILED": 1}
+
+
+def test_a_device_whose_task_is_canceled_is_offered_to_dynamic_batches(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(1)
+    campaign = launched(firmware, now)
+    dynamic = CampaignFactory.create(
+        firmware=FirmwareFactory.create(product=firmware.product, version="3.0.0"), policy=Policy.DYNAMIC
+    )
+    services.cancel_tasks(campaign, [UpdateTask.objects.get().pk], now=now)
+    assert counts(dynamic) == {"QUEUED": 1}
+
+
+def test_canceling_what_waits_includes_devices_that_have_no_task_yet(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(3)
+    campaign = services.launch_batch(firmware, Plan(accept_unproven=True), now=now)
+    services.cancel_campaign(campaign, statuses=[TaskStatus.QUEUED], now=now)
+    expand.expand(campaign.pk, now)
+    assert counts(campaign) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("policy", {"policy": "eager"}),
+        ("region", {"region": "moon"}),
+        ("retry_interval_minutes", {"retry_interval_minutes": 7, "max_retries": 2}),
+        ("max_retries", {"retry_interval_minutes": 10, "max_retries": 3}),
+        ("timeout_minutes", {"timeout_minutes": 0}),
+        ("timeout_minutes", {"timeout_minutes": 1441}),
+        ("max_per_minute", {"max_per_minute": 9}),
+        ("max_per_minute", {"max_per_minute": 1_000_001}),
+        ("busy", {"busy": "kill"}),
+    ],
+)
+def test_every_choice_of_a_plan_is_held_to_its_rule(
+    firmware: Firmware, now: datetime, field: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        services.check_plan(firmware, Plan(**values), now)
+    assert set(refusal.value.error_dict) == {field}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from campaigns import moves, sweep
+from campaigns import dispatch, life, moves, services, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import CampaignStatus, Policy, TaskStatus
 from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
@@ -134,7 +134,8 @@ def test_a_dynamic_batch_is_completed_only_after_it_stopped_matching(db: None, n
     campaign = CampaignFactory.create(policy=Policy.DYNAMIC)
     assert sweep.finish() == set()
     Campaign.objects.update(matching_stopped_at=now)
-    assert sweep.finish() == {campaign.pk}
+    assert sweep.finish(now) == set()
+    assert sweep.finish(now + sweep.ENROLMENT) == {campaign.pk}
 
 
 def test_an_idle_sweep_costs_a_constant_few_queries(
@@ -142,9 +143,9 @@ def test_an_idle_sweep_costs_a_constant_few_queries(
 ) -> None:
     for _ in range(5):
         updating(active_at=now)
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         sweep.sweep(now)
-    with django_assert_max_num_queries(2):
+    with django_assert_max_num_queries(1):
         sweep.finish(now)
 
 
@@ -156,3 +157,83 @@ def test_removed_devices_end_their_open_tasks(
     task.refresh_from_db()
     assert (task.status, task.reason) == ("FAILED", "DEVICE_REMOVED")
     assert counts(campaign) == {"FAILED": 1}
+
+
+def test_a_removed_devices_task_ends_though_it_is_pushed_at_that_moment(
+    updating: Callable[..., UpdateTask], campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = updating(status=TaskStatus.QUEUED, pushed_at=None)
+    write = moves.write
+
+    def pushed_in_between(*arguments: Any) -> Any:
+        monkeypatch.setattr(moves, "write", write)
+        UpdateTask.objects.filter(pk=task.pk).update(status=TaskStatus.NOTIFIED)
+        moves.add_counts({(campaign.pk, "QUEUED"): -1, (campaign.pk, "NOTIFIED"): 1})
+        return write(*arguments)
+
+    monkeypatch.setattr(moves, "write", pushed_in_between)
+    sweep.remove_devices([task.device_id])
+    assert counts(campaign) == {"FAILED": 1}
+
+
+def test_a_task_that_an_enrolment_slipped_into_a_canceled_batch_is_canceled_too(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    services.cancel_campaign(campaign, now=now)
+    updating(status=TaskStatus.QUEUED, pushed_at=None)
+    sweep.resume_cancels(now + timedelta(seconds=59))
+    assert counts(campaign) == {"CANCELED": 1}
+    sweep.resume_cancels(now + timedelta(seconds=61))
+    campaign.refresh_from_db()
+    assert campaign.canceling == []
+
+
+def test_a_wider_cancel_outlives_the_end_of_a_narrower_one(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updating(status=TaskStatus.NOTIFIED)
+    Campaign.objects.update(canceling=["QUEUED"])
+
+    def canceled_wholly_meanwhile(*_arguments: Any) -> bool:
+        Campaign.objects.update(canceling=["NOTIFIED", "QUEUED"])
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "cancel_some", canceled_wholly_meanwhile)
+        sweep.resume_cancels(now)
+    sweep.resume_cancels(now)
+    assert counts(campaign) == {"CANCELED": 1}
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome"), [("app-9", ("FAILED", "WRONG_VERSION")), ("1.0.0", ("NOTIFIED", ""))]
+)
+def test_a_returned_device_on_a_stray_version_is_not_pushed_to_before_it_is_judged(
+    updating: Callable[..., UpdateTask],
+    campaign: Campaign,
+    now: datetime,
+    runs: str,
+    outcome: tuple[str, str],
+) -> None:
+    task = updating(status=TaskStatus.QUEUED, stray_until=now + timedelta(seconds=20))
+    UpdateTask.objects.update(ready_at=now)
+    DeviceVersion.objects.filter(device=task.device_id).update(version=runs)
+    assert dispatch.claim(campaign, now) is None
+    sweep.sweep(now + timedelta(seconds=19))
+    assert dispatch.claim(campaign, now + timedelta(seconds=19)) is None
+    sweep.sweep(now + timedelta(seconds=20))
+    dispatch.claim(campaign, now + timedelta(seconds=20))
+    task.refresh_from_db()
+    assert (task.status, task.reason) == outcome
+
+
+def test_a_report_read_before_the_brokers_stamp_does_not_take_it_away(
+    updating: Callable[..., UpdateTask], now: datetime
+) -> None:
+    task = updating(acknowledged_at=None)
+    (state,) = moves.read(UpdateTask.objects.all())
+    dispatch.acknowledge([task.pk], now)
+    life.on_inform(state, "1.0.0", now, None)
+    assert moves.write([state], now)[0] == {task.pk}
+    task.refresh_from_db()
+    assert (task.acknowledged_at, task.active_at) == (now, now)

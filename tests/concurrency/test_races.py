@@ -173,6 +173,18 @@ def test_devices_that_report_while_their_own_dynamic_batch_expands_hold_nobody_u
 
 
 @pytest.mark.parametrize("_round", range(5))
+def test_a_batch_is_not_completed_while_its_tasks_start_again(_round: int) -> None:
+    campaign, _devices = fleet(20)
+    services.cancel_tasks(campaign, list(UpdateTask.objects.values_list("id", flat=True)))
+    again = list(UpdateTask.objects.values_list("id", flat=True))
+    at_once(sweep.finish, lambda: services.update_again(campaign, task_ids=again), sweep.finish)
+    campaign.refresh_from_db()
+    assert campaign.status == "in_progress"
+    assert UpdateTask.objects.filter(status=TaskStatus.QUEUED).count() == 20
+    assert_counters_are_true()
+
+
+@pytest.mark.parametrize("_round", range(5))
 def test_a_task_that_is_queued_while_its_device_connects_is_never_parked_for_ever(_round: int) -> None:
     campaign, devices = fleet(20, retry_interval_minutes=0, max_retries=5)
     notified(campaign)
