@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from campaigns import dynamic, life, moves
@@ -94,15 +94,20 @@ def _apply_to_tasks(
             return ended
         states = moves.read(UpdateTask.objects.active().filter(device__in=list(pending)))
         active = {state.device_id for state in states}
-        idle = {device for device in pending - active if _concerns_the_past(by_device[device], changed)}
-        states += _last_final(idle)
+        over = _last_final(
+            {pk for pk in pending if _concerns_the_past(by_device[pk], changed, is_active=pk in active)}
+        )
         connected_at = dict(
             DevicePresence.objects.filter(device__in=active).values_list("device_id", "connected_at")
         )
         for state in states:
             for report in by_device[state.device_id]:
                 _feed(state, report, connected_at.get(state.device_id))
-        missed = settle(states, now, applied)
+        for state in over:
+            for report in by_device[state.device_id]:
+                if state.device_id not in active or _finishes(report, state):
+                    _feed(state, report, None)
+        missed = settle(states, now, applied) | (settle(over, now, applied) - active)
         ended |= {
             state.device_id
             for state in states
@@ -114,23 +119,31 @@ def _apply_to_tasks(
     return ended
 
 
-def _concerns_the_past(reports: Iterable[Report], changed: dict[versions.Key, str | None]) -> bool:
+def _concerns_the_past(
+    reports: Iterable[Report], changed: dict[versions.Key, str | None], *, is_active: bool
+) -> bool:
     return any(
-        isinstance(report, Step)
+        (isinstance(report, Step) and not is_active)
         or (isinstance(report, Inform) and (report.device_id, report.module) in changed)
         for report in reports
     )
 
 
+def _finishes(report: Report, state: State) -> bool:
+    """Late, while the device has its next task already; other reports concern that one."""
+    return isinstance(report, Inform) and report.version == state.to_version
+
+
 def _last_final(device_ids: set[int]) -> list[State]:
-    """The latest task of each of these devices, which is over."""
+    """The latest task of each module that is over and that these devices knew of, or succeeded in."""
     if not device_ids:
         return []
+    known = Q(pushed_at__isnull=False) | Q(status=TaskStatus.SUCCEEDED)
     latest = (
-        UpdateTask.objects.filter(device__in=device_ids, status__in=FINAL)
-        .values("device")
+        UpdateTask.objects.filter(known, device__in=device_ids, status__in=FINAL)
+        .values("device", "module")
         .annotate(last=Max("id"))
-        .values("last")
+        .order_by()
     )
     return moves.read(UpdateTask.objects.filter(id__in=list(latest.values_list("last", flat=True))))
 
@@ -150,7 +163,7 @@ def _feed(state: State, report: Report, connected_at: datetime | None) -> None:
     elif isinstance(report, Inform):
         if report.module == state.module:
             life.on_version_after_end(state, report.version, report.at)
-    elif isinstance(report, Step):
+    elif isinstance(report, Step) and report.module in (None, state.module):
         life.ignore(state, report.at, step=report.step, detail=report.detail)
 
 

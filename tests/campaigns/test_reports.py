@@ -13,7 +13,7 @@ from devices.models import Device, DevicePresence, DeviceVersion, VersionCounter
 from devices.versions import recount
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts, status_of
-from tests.factories import EPOCH, CampaignFactory, FirmwareFactory
+from tests.factories import EPOCH, CampaignFactory, FirmwareFactory, TaskFactory
 
 Fleet = Callable[..., list[Device]]
 
@@ -258,3 +258,46 @@ class TestDynamic:
 def test_a_report_of_an_unknown_device_id_is_harmless(db: None, now: datetime) -> None:
     applied = reports.apply([Up(999_999, "c", EPOCH, now), Step(999_999, None, 5, "", now)], now)
     assert applied.campaigns == set()
+
+
+def test_a_late_finish_is_told_of_the_task_that_was_pushed_and_of_no_other(
+    running: tuple[Campaign, Device], now: datetime
+) -> None:
+    """A later launch that met the device busy, and one canceled before its push, did not update it."""
+    campaign, device = running
+    first = UpdateTask.objects.get(device=device)
+    UpdateTask.objects.filter(pk=first.pk).update(status=TaskStatus.CANCELED, pushed_at=now)
+    values = {"campaign": CampaignFactory.create(product=campaign.product), "device": device}
+    TaskFactory.create(status=TaskStatus.FAILED, reason="CONFLICT", **values)
+    TaskFactory.create(status=TaskStatus.CANCELED, match_number=2, **values)
+    reports.apply([inform(device, "2.0.0", now)], now)
+    assert set(UpdateTask.objects.filter(is_late=True).values_list("id", flat=True)) == {first.pk}
+
+
+def test_a_late_finish_of_one_module_is_not_hidden_by_a_newer_task_of_another(
+    running: tuple[Campaign, Device], now: datetime
+) -> None:
+    campaign, device = running
+    first = UpdateTask.objects.get(device=device)
+    UpdateTask.objects.filter(pk=first.pk).update(status=TaskStatus.CANCELED, pushed_at=now)
+    TaskFactory.create(
+        campaign=campaign, device=device, module="mcu", status=TaskStatus.FAILED, pushed_at=now
+    )
+    reports.apply([inform(device, "2.0.0", now)], now)
+    first.refresh_from_db()
+    assert first.is_late
+
+
+def test_a_late_finish_is_told_though_the_device_waits_for_its_next_update(
+    running: tuple[Campaign, Device], now: datetime
+) -> None:
+    campaign, device = running
+    UpdateTask.objects.update(status=TaskStatus.CANCELED, pushed_at=now)
+    following = CampaignFactory.create(
+        firmware=FirmwareFactory.create(product=campaign.product, version="3.0.0"), expanded_at=None
+    )
+    expand.expand(following.pk, now)
+    reports.apply([step(device, 50, now), inform(device, "2.0.0", now)], now)
+    first, second = UpdateTask.objects.order_by("id")
+    assert (first.is_late, second.status) == (True, "QUEUED")
+    assert not TaskEvent.objects.filter(task=first, kind=EventKind.IGNORED).exists()
