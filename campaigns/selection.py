@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, QuerySet, Value
+from django.db.models import Count, Exists, OuterRef, QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -95,10 +95,8 @@ def preview(
     newer = Firmware.objects.filter(product=product, module=firmware.module, id__gt=firmware.pk)
     active = UpdateTask.objects.filter(device=OuterRef("pk"), status__in=ACTIVE, lane="")
     busy = matching.filter(Exists(active))
-    by_campaign: dict[int, int] = {}
     rows = UpdateTask.objects.filter(status__in=ACTIVE, lane="", device__in=busy.values("id"))
-    for campaign_id in rows.values_list("campaign_id", flat=True).iterator():
-        by_campaign[campaign_id] = by_campaign.get(campaign_id, 0) + 1
+    by_campaign = dict(rows.values_list("campaign").annotate(devices=Count("id")).order_by())
     largest = sorted(by_campaign.items(), key=lambda item: (-item[1], item[0]))[:10]
     return Preview(
         matching=matching.count(),

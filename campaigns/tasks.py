@@ -1,14 +1,17 @@
 """The beat ticks: due rows in, verbs called. Each is safe to overlap itself; no task carries an eta."""
 
 import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import shared_task
+from django.db.models import Exists, OuterRef
 
 from campaigns import dispatch as dispatching
 from campaigns import expand as expanding
 from campaigns import live, sweep
-from campaigns.models import Campaign
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import TaskStatus
 from devices.mqtt import publisher
 
 logger = logging.getLogger(__name__)
@@ -23,27 +26,30 @@ TICKS = {
 }
 
 
+def _each(campaign_ids: Iterable[int], verb: Callable[[int], object]) -> None:
+    """Each on its own: one that cannot go on does not hold up the others."""
+    for pk in campaign_ids:
+        try:
+            verb(pk)
+        except Exception:
+            logger.exception("campaign %s: will be tried again at the next tick", pk)
+        live.changed([pk])
+
+
 @shared_task
 def start_due() -> None:
     """Scheduled campaigns whose time has come, and those whose start was cut off."""
-    for pk in Campaign.objects.due().values_list("id", flat=True):
-        expanding.start_scheduled(pk)
-        live.changed([pk])
-    cut_off = (
-        Campaign.objects.running().filter(schedule_at__isnull=False, tasks__status="SCHEDULED").distinct()
-    )
-    for pk in cut_off.values_list("id", flat=True):
-        expanding.start_scheduled(pk)
-        live.changed([pk])
+    scheduled = UpdateTask.objects.filter(campaign=OuterRef("pk"), status=TaskStatus.SCHEDULED)
+    cut_off = Campaign.objects.running().filter(Exists(scheduled), schedule_at__isnull=False)
+    due = [*Campaign.objects.due().values_list("id", flat=True), *cut_off.values_list("id", flat=True)]
+    _each(due, expanding.start_scheduled)
 
 
 @shared_task
 def expand() -> None:
     """Launched campaigns whose devices do not all have their task yet."""
     waiting = list(Campaign.objects.unexpanded().values_list("id", flat=True))
-    for pk in waiting:
-        expanding.expand(pk)
-        live.changed([pk])
+    _each(waiting, expanding.expand)
     if waiting:
         dispatch_soon()
 
