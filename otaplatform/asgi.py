@@ -1,6 +1,7 @@
 """ASGI entry point: pages and API over HTTP, live pages over WebSocket."""
 
 import os
+import warnings
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -8,6 +9,9 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
+
+# WhiteNoise's responses are synchronous iterators; they are small files, and nothing streams through them.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 http_application = get_asgi_application()
 

@@ -45,7 +45,7 @@
     const copier = event.target.closest("[data-copy]");
     if (copier) {
       const source = document.querySelector(copier.dataset.copy);
-      await navigator.clipboard.writeText(source.value ?? source.textContent);
+      await copy(source.value ?? source.textContent);
       const words = copier.textContent;
       copier.textContent = copier.dataset.copied || "✓";
       setTimeout(() => { copier.textContent = words; }, 1500);
@@ -57,6 +57,16 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((menu) => { menu.open = false; });
   });
+
+  // Browsers offer the clipboard to secure pages only; on plain http the old command still works.
+  const copy = async (text) => {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    return area.remove();
+  };
 
   window.ota = { shares };
 })();
