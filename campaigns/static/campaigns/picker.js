@@ -40,6 +40,8 @@
     };
 
     const close = () => {
+      clearTimeout(timer);
+      asked += 1;
       list.hidden = true;
       active = -1;
       input.setAttribute("aria-expanded", "false");

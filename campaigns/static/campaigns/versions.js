@@ -15,15 +15,16 @@
         type: "pie",
         radius: ["54%", "78%"],
         itemStyle: { borderColor: token("--card"), borderWidth: 2 },
-        label: { color: token("--ink"), formatter: (slice) => `${slice.name}\n${slices[slice.dataIndex].percent}%`, overflow: "truncate", width: 110 },
-        labelLine: { lineStyle: { color: token("--ink-3") } },
+        // A phone has no room for them; the table below has the same words.
+        label: { show: place.clientWidth >= 420, color: token("--ink"), formatter: (slice) => `${slice.name}\n${slices[slice.dataIndex].percent}%`, overflow: "truncate", width: 110 },
+        labelLine: { show: place.clientWidth >= 420, lineStyle: { color: token("--ink-3") } },
         data: slices.map((slice) => ({ name: slice.name, value: slice.devices })),
       }],
     });
   };
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  new ResizeObserver(() => chart.resize()).observe(place);
+  new ResizeObserver(() => { chart.resize(); draw(); }).observe(place);
   chart.on("click", (slice) => {
     const version = slices[slice.dataIndex].version;
     if (version) location.href = `${place.dataset.url}&version=${encodeURIComponent(version)}#devices`;
