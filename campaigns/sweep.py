@@ -117,12 +117,14 @@ def _judge(state: State, now: datetime, is_online: bool, running: str | None) ->
         life.on_unacknowledged(state, now)
 
 
-def lower_ghosts(limit: int = CHUNK) -> int:
+def lower_ghosts(limit: int = CHUNK, *, chunks: int = 20) -> None:
     """Devices of an earlier broker life that never said goodbye go down now."""
-    ghosts = presence.ghosts(limit)
-    if ghosts:
-        reports.apply(ghosts)
-    return len(ghosts)
+    for _ in range(chunks):
+        ghosts = presence.ghosts(limit)
+        if ghosts:
+            reports.apply(ghosts)
+        if len(ghosts) < limit:
+            return
 
 
 def finish(now: datetime | None = None) -> set[int]:

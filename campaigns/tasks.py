@@ -9,9 +9,10 @@ from django.db.models import Exists, OuterRef
 
 from campaigns import dispatch as dispatching
 from campaigns import expand as expanding
-from campaigns import live, sweep
+from campaigns import live, moves, sweep
 from campaigns.models import Campaign, UpdateTask
-from campaigns.states import TaskStatus
+from campaigns.states import CampaignStatus, TaskStatus
+from devices import sql, versions
 from devices.mqtt import publisher
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ TICKS = {
     "campaigns.tasks.dispatch": 2,
     "campaigns.tasks.sweep_tasks": 10,
     "campaigns.tasks.finish": 5,
+    "campaigns.tasks.recount": 60 * 60,
 }
 
 
@@ -70,6 +72,19 @@ def sweep_tasks() -> None:
 @shared_task
 def finish() -> None:
     live.changed(sweep.finish())
+
+
+@shared_task
+def recount() -> None:
+    """Hold the stored counters against the rows; `manage.py recount` mends what is told here."""
+    with sql.snapshot():
+        unfinished = Campaign.objects.filter(status__in=[CampaignStatus.PLANNED, CampaignStatus.IN_PROGRESS])
+        differences = {
+            **moves.recount(unfinished.order_by().values_list("id", flat=True)),
+            **versions.recount(),
+        }
+    for key, (stored, counted) in differences.items():
+        logger.error("counter %s: stored %s, counted %s", key, stored, counted)
 
 
 def _soon(task: Any) -> None:

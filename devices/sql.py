@@ -5,11 +5,12 @@ lets such a statement read a list of rows on either database.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.expressions import RawSQL
 
 
@@ -50,6 +51,17 @@ def execute(sql: str, parameters: Iterable[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(parameter) for parameter in parameters])
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Several queries that see the database at one moment, whatever is written meanwhile."""
+    is_outermost = not connection.in_atomic_block
+    with transaction.atomic():
+        # SQLite's transactions are snapshots; PostgreSQL's only when told so before their first query.
+        if is_outermost and connection.vendor == "postgresql":
+            execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", [])
+        yield
 
 
 def chunks(ids: Sequence[int], size: int = 1000) -> Iterable[Sequence[int]]:

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from campaigns import dispatch, expand, moves, reports, services, sweep
+from campaigns import dispatch, expand, moves, reports, services, sweep, tasks
 from campaigns.models import Campaign, UpdateTask
 from campaigns.reports import Down, Inform, Step, Up
 from campaigns.states import ACTIVE, Policy, TaskStatus
@@ -215,3 +215,16 @@ def test_one_bad_row_does_not_cost_an_innocent_one_its_claim() -> None:
     with pytest.raises(Exception, match="task_one_active_per_device"), transaction.atomic():
         TaskFactory.create(campaign=CampaignFactory.create(), device=devices[0], status=TaskStatus.QUEUED)
     assert len(dispatch.claim(campaign, timezone.now()) or []) == 10
+
+
+def test_a_recount_while_reports_come_in_sees_one_moment(caplog: pytest.LogCaptureFixture) -> None:
+    campaign, devices = fleet(200)
+    notified(campaign)
+    now = timezone.now()
+    failing = [Step(device.pk, None, -2, "", now) for device in devices]
+    at_once(
+        lambda: [reports.apply([report], now) for report in failing],
+        lambda: [tasks.recount() for _ in range(40)],
+    )
+    assert caplog.messages == []
+    assert_counters_are_true()
