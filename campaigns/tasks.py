@@ -79,11 +79,9 @@ def recount() -> None:
     """Hold the stored counters against the rows; `manage.py recount` mends what is told here."""
     with sql.snapshot():
         unfinished = Campaign.objects.filter(status__in=[CampaignStatus.PLANNED, CampaignStatus.IN_PROGRESS])
-        differences = {
-            **moves.recount(unfinished.order_by().values_list("id", flat=True)),
-            **versions.recount(),
-        }
-    for key, (stored, counted) in differences.items():
+        of_campaigns = moves.recount(unfinished.order_by().values_list("id", flat=True))
+        of_versions = versions.recount()
+    for key, (stored, counted) in [*of_campaigns.items(), *of_versions.items()]:
         logger.error("counter %s: stored %s, counted %s", key, stored, counted)
 
 
