@@ -7,7 +7,9 @@ import polib
 import pytest
 from django.core.management import call_command
 
-CATALOGUES = sorted((Path(__file__).resolve().parent.parent / "locale").rglob("*.po"))
+ROOT = Path(__file__).resolve().parent.parent
+CATALOGUES = sorted((ROOT / "locale").rglob("*.po"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}")
 
 
@@ -36,15 +38,21 @@ def test_translations_keep_the_placeholders(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
 def test_the_compiled_catalogue_is_that_of_the_source(path: Path) -> None:
-    compiled = polib.mofile(str(path.with_suffix(".mo")))
-
-    def texts(entries: polib.POFile | polib.MOFile) -> set[tuple[str, str, str]]:
+    def texts(entries: list[polib.POEntry] | list[polib.MOEntry]) -> set[tuple[str, str, str]]:
         return {
             (entry.msgctxt or "", entry.msgid, entry.msgstr or str(sorted(entry.msgstr_plural.items())))
             for entry in entries
         }
 
-    assert texts(compiled) == texts(polib.pofile(str(path)))
+    compiled = polib.mofile(str(path.with_suffix(".mo")))
+    assert texts(list(compiled)) == texts(polib.pofile(str(path)).translated_entries())
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
+def test_what_a_page_of_the_documentation_links_to_exists(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (document.parent / target).exists()] == []
 
 
 def test_there_is_a_catalogue() -> None:
