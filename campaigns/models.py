@@ -168,6 +168,10 @@ class Campaign(models.Model):
 READY = Q(status=TaskStatus.QUEUED, ready_at__isnull=False)
 
 
+# Devices whose ids are listed in a query rather than asked for inside it.
+FEW = 500
+
+
 class UpdateTaskQuerySet(models.QuerySet["UpdateTask"]):
     def of(self, account: Account | None) -> "UpdateTaskQuerySet":
         """The tasks of one account; None (a superuser who chose no account) sees all."""
@@ -184,8 +188,15 @@ class UpdateTaskQuerySet(models.QuerySet["UpdateTask"]):
         return self.filter(status__in=TABS[tab])
 
     def of_devices_named(self, prefix: str, products: Sequence[int]) -> "UpdateTaskQuerySet":
-        """Tasks of devices of these products whose name begins with a prefix."""
-        devices = Device.objects.filter(product__in=products).named_from(prefix)
+        """Tasks of devices of these products whose name begins with a prefix; removed devices are not found.
+
+        A few devices are looked up first, because then an index leads to their tasks; a prefix of many is
+        soon met while walking the tasks.
+        """
+        devices = Device.objects.present().filter(product__in=products).named_from(prefix)
+        few = list(devices.values_list("id", flat=True)[: FEW + 1])
+        if len(few) <= FEW:
+            return self.filter(device__in=few)
         return self.filter(device__in=devices.values("id"))
 
 
