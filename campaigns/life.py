@@ -85,6 +85,8 @@ class State:
     # Set when the device must be reserved: its pushed task ended without its word.
     reserve: bool = False
     is_changed: bool = False
+    # Nothing but the progress and the time of the last word changed: most reports of a fleet.
+    is_progressed: bool = False
 
     def __post_init__(self) -> None:
         self.status_before, self.attempt_before = self.status, self.attempt
@@ -230,9 +232,10 @@ def on_step(task: State, step: int, detail: str, at: datetime) -> None:
     else:
         if task.status != TaskStatus.IN_PROGRESS:
             task.move(TaskStatus.IN_PROGRESS, at, step=step, detail=detail)
+            task.ready_at = None
         # Going back within an attempt would say less than what is known already.
         task.progress = max(task.progress, step)
-        task.active_at, task.ready_at, task.is_changed = at, None, True
+        task.active_at, task.is_progressed = at, True
 
 
 def ignore(

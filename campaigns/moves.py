@@ -68,8 +68,9 @@ def write(states: Sequence[State], now: datetime) -> tuple[set[int], Counter[tup
     `add_counts`, which comes last in a transaction.
     """
     changed = [state for state in states if state.is_changed]
-    moved = _update(changed, now)
-    kept = [state for state in states if state.id in moved or not state.is_changed]
+    progressed = [state for state in states if state.is_progressed and not state.is_changed]
+    moved = _update(changed, now) | _progress(progressed, now)
+    kept = [s for s in states if s.id in moved or not (s.is_changed or s.is_progressed)]
     add_events([(state.id, event) for state in kept for event in state.events])
     deltas: Counter[tuple[int, str]] = Counter()
     for state in changed:
@@ -107,6 +108,24 @@ def _update(states: Sequence[State], now: datetime) -> set[int]:
         f"UPDATE campaigns_updatetask SET {assignments}, changed_at = %s FROM {source} "  # noqa: S608
         "WHERE campaigns_updatetask.id = v.task_id AND campaigns_updatetask.status = v.status_before "
         "AND campaigns_updatetask.attempt = v.attempt_before RETURNING campaigns_updatetask.id",
+        [now, *parameters],
+    )
+    return {row[0] for row in rows}
+
+
+def _progress(states: Sequence[State], now: datetime) -> set[int]:
+    """The narrow statement for what most reports are; of two at once the further one stands."""
+    if not states:
+        return set()
+    columns = {"task_id": "bigint", "attempt": "smallint", "progress": "smallint", "active_at": "timestamptz"}
+    values = [(s.id, s.attempt, s.progress, s.active_at) for s in sorted(states, key=lambda s: s.id)]
+    source, parameters = sql.rows("v", columns, values)
+    rows = sql.execute(
+        "UPDATE campaigns_updatetask SET progress = CASE WHEN v.progress > campaigns_updatetask.progress "  # noqa: S608
+        f"THEN v.progress ELSE campaigns_updatetask.progress END, active_at = v.active_at, changed_at = %s "
+        f"FROM {source} WHERE campaigns_updatetask.id = v.task_id "
+        "AND campaigns_updatetask.status = 'IN_PROGRESS' AND campaigns_updatetask.attempt = v.attempt "
+        "RETURNING campaigns_updatetask.id",
         [now, *parameters],
     )
     return {row[0] for row in rows}

@@ -173,7 +173,7 @@ def settle(states: Sequence[State], now: datetime, applied: Applied) -> set[int]
     What goes back to the queue is parked if its device is offline, under the lock of its presence row, so
     that it cannot miss the moment when the device comes back. The caller writes `applied.counts` last.
     """
-    states = [state for state in states if state.is_changed or state.events]
+    states = [state for state in states if state.is_changed or state.is_progressed or state.events]
     queued = [state for state in states if state.is_changed and state.status == TaskStatus.QUEUED]
     if queued:
         park(queued)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from campaigns import expand, moves, reports
+from campaigns import expand, life, moves, reports
 from campaigns.models import Campaign, TaskEvent, UpdateTask
 from campaigns.reports import Down, Inform, Step, Up
 from campaigns.states import EventKind, Policy, TaskStatus
@@ -301,3 +301,15 @@ def test_a_late_finish_is_told_though_the_device_waits_for_its_next_update(
     first, second = UpdateTask.objects.order_by("id")
     assert (first.is_late, second.status) == (True, "QUEUED")
     assert not TaskEvent.objects.filter(task=first, kind=EventKind.IGNORED).exists()
+
+
+def test_of_two_progress_reports_read_at_once_the_further_one_stands(
+    running: tuple[Campaign, Device], now: datetime
+) -> None:
+    _, device = running
+    reports.apply([step(device, 10, now)], now)
+    (first,), (second,) = (moves.read(UpdateTask.objects.all()) for _ in range(2))
+    for state, progress in ((first, 60), (second, 40)):
+        life.on_step(state, progress, "", now)
+        assert moves.write([state], now)[0] == {state.id}
+    assert UpdateTask.objects.get().progress == 60
