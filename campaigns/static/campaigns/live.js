@@ -82,6 +82,8 @@
     document.querySelectorAll("[data-part]").forEach((part) => {
       const other = fresh.getElementById(part.id);
       if (!other || other.innerHTML === part.innerHTML) return;
+      // The tools belong to a tab; within it, what is being typed there stays.
+      if (part.dataset.tab && part.dataset.tab === other.dataset.tab) return;
       part.replaceChildren(...other.childNodes);
       Object.assign(part.dataset, other.dataset);
     });
