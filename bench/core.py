@@ -18,21 +18,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
 
-import django  # noqa: E402
+import django
 
 django.setup()
 
-from django.core.management import call_command  # noqa: E402
-from django.db import connection, transaction  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.utils import timezone
 
-from campaigns import dispatch, expand, reports  # noqa: E402
-from campaigns.models import Campaign, UpdateTask  # noqa: E402
-from campaigns.reports import Step  # noqa: E402
-from campaigns.states import CampaignKind, CampaignStatus  # noqa: E402
-from devices.models import BrokerEpoch, Product  # noqa: E402
-from firmware.models import Firmware, FirmwareStatus  # noqa: E402
-from otaplatform.accounts.models import Account  # noqa: E402
+from campaigns import dispatch, expand, reports
+from campaigns.models import Campaign, UpdateTask
+from campaigns.reports import Step
+from campaigns.states import CampaignKind, CampaignStatus
+from devices.models import BrokerEpoch, Product
+from firmware.models import Firmware, FirmwareStatus
+from otaplatform.accounts.models import Account
 
 BATCH = 500
 
@@ -59,7 +59,8 @@ def fill(devices: int) -> Campaign:
     BrokerEpoch.objects.update_or_create(pk=1, defaults={"epoch": "bench"})
     with transaction.atomic():
         sql(
-            "INSERT INTO devices_device (product_id, name, secret_encrypted, is_disabled, activated_at, created_at) "
+            "INSERT INTO devices_device (product_id, name, secret_encrypted, is_disabled, activated_at, "
+            "created_at) "
             "SELECT %s, 'bench-' || i, '', false, now(), now() FROM generate_series(1, %s) AS i",
             product.pk,
             devices,
@@ -110,6 +111,12 @@ def ceiling_apply(ids: list[int]) -> float:
     return statistics.median(rates)
 
 
+def show(path: str, rate: float, ceiling: float | None = None) -> None:
+    """One line: rows a second, and what share of the ceiling that is."""
+    print(f"{path:<12}{rate:>10,.0f}/s", end="")
+    print(f"   ceiling {ceiling:>10,.0f}/s   ratio {rate / ceiling:.2f}" if ceiling else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--devices", type=int, default=100_000)
@@ -119,9 +126,7 @@ def main() -> None:
 
     expanded = devices / timed(lambda: expand.expand(campaign.pk))
     ceiling = ceiling_expand(devices)
-    print(
-        f"expand    {expanded:>10,.0f} tasks/s     ceiling {ceiling:>10,.0f}   ratio {expanded / ceiling:.2f}"
-    )
+    show("expand", expanded, ceiling)
 
     now = timezone.now() + timedelta(seconds=1)
     rates = []
@@ -133,9 +138,7 @@ def main() -> None:
         if not got:
             break
         claimed += got
-    print(
-        f"claim     {statistics.median(rates):>10,.0f} tasks/s     ({claimed:,} claimed, with events and counters)"
-    )
+    show("claim", statistics.median(rates))
 
     targets = list(UpdateTask.objects.filter(campaign=campaign).values_list("device_id", flat=True)[:20_000])
     for name, step in (("first step", 10), ("progress", 50)):
@@ -149,11 +152,9 @@ def main() -> None:
                 UpdateTask.objects.filter(campaign=campaign, device__in=targets).values_list("id", flat=True)
             )
             ceiling = ceiling_apply(ids)
-            print(
-                f"{name:<10}{measured:>10,.0f} reports/s   ceiling {ceiling:>10,.0f}   ratio {measured / ceiling:.2f}"
-            )
+            show(name, measured, ceiling)
         else:
-            print(f"{name:<10}{measured:>10,.0f} reports/s")
+            show(name, measured)
 
 
 if __name__ == "__main__":
