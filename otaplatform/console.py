@@ -4,6 +4,7 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -20,12 +21,15 @@ from redis.exceptions import RedisError
 from devices import fleet
 from otaplatform.accounts.models import Account
 from otaplatform.accounts.scope import account_scope
+from otaplatform.models import Heartbeat
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ONLINE_SECONDS = 10
 ACCOUNTS_SHOWN = 200
+# A gateway that is silent for so long receives nothing that could be counted.
+GATEWAY_SILENCE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +164,21 @@ def dashboard(request: HttpRequest) -> dict[str, Any]:
     account, sees = scope_or_nothing(request)
     if not sees or not request.user.has_perm("devices.view_device"):
         return {"fleet": None}
-    totals = fleet.totals(account)
-    return {"fleet": {"totals": totals, "online": online_count(account)}, "account": account}
+    shown = {
+        "totals": fleet.totals(account),
+        "online": online_count(account),
+        "reports": reports_per_minute(account),
+    }
+    return {"fleet": shown, "account": account}
+
+
+def reports_per_minute(account: Account | None, now: datetime | None = None) -> int | None:
+    """What the gateway receives at the present rate; None where it is down, or where it would tell of others.
+
+    The gateway counts the messages of all accounts together, so a tenant among several is not shown them.
+    """
+    if account is not None and Account.objects.exclude(pk=account.pk).exists():
+        return None
+    recent = (now or timezone.now()) - GATEWAY_SILENCE
+    detail = Heartbeat.objects.filter(name="gateway", at__gte=recent).values_list("detail", flat=True).first()
+    return None if detail is None else round(60 * detail.get("rate", 0))

@@ -1,6 +1,7 @@
 """The frame around every page: navigation, header, language, time zone, account."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.test import Client
+from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisDown
 
 from otaplatform.accounts.models import User
 from otaplatform.accounts.roles import ADMINISTRATOR, VIEWER
-from otaplatform.console import online_count
+from otaplatform.console import online_count, reports_per_minute
+from otaplatform.models import Heartbeat
 from tests.factories import AccountFactory, DeviceFactory, ProductFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -155,3 +158,20 @@ def test_a_new_password_ends_the_obligation_to_change_it() -> None:
     new = "Kanton-1997-x"
     client.post("/password_change/", {"old_password": "pw", "new_password1": new, "new_password2": new})
     assert client.get("/devices/device/").status_code == 200
+
+
+def test_the_reports_per_minute_are_what_the_gateway_last_measured() -> None:
+    Heartbeat.objects.create(name="gateway", detail={"rate": 12.5})
+    assert reports_per_minute(AccountFactory.create()) == 750
+
+
+def test_a_silent_gateway_has_no_figure() -> None:
+    Heartbeat.objects.create(name="gateway", detail={"rate": 1}, at=timezone.now() - timedelta(minutes=1))
+    assert reports_per_minute(None) is None
+
+
+def test_an_account_among_several_is_not_shown_the_messages_of_the_others() -> None:
+    Heartbeat.objects.create(name="gateway", detail={"rate": 1})
+    mine, _other = AccountFactory.create_batch(2)
+    assert reports_per_minute(mine) is None
+    assert reports_per_minute(None) == 60
