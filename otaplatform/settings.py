@@ -260,7 +260,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "POSTPROCESSING_HOOKS": ["otaplatform.api.schema.finish"],
     "PATH_CONVERTER_OVERRIDES": {
         "product_key": {"type": "string", "pattern": "^[A-Za-z0-9]{1,20}$"},
         "device_name": {"type": "string", "pattern": "^[A-Za-z0-9_.:@-]{4,32}$"},

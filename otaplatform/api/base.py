@@ -69,6 +69,8 @@ class Resource(viewsets.GenericViewSet[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if not self.action:
+            self.http_method_not_allowed(request)
         if isinstance(request.auth, AuthToken):
             self._prefer(request)
         _ = self.account
@@ -117,7 +119,7 @@ class Resource(viewsets.GenericViewSet[Any]):
 
     def asked(self) -> dict[str, Any]:
         """The query parameters, checked."""
-        serializer = self.filters[self.action](data=self.request.query_params, context={"view": self})
+        serializer = self.filters[self.action](data=self.request.query_params.dict(), context={"view": self})
         serializer.is_valid(raise_exception=True)
         return cast("dict[str, Any]", serializer.validated_data)
 

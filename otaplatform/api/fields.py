@@ -7,10 +7,10 @@ from typing import Any
 from django.db import models
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from otaplatform.api.codes import CODES
 from otaplatform.api.errors import ApiError, unknown
 
 MAX_ID = 2**63 - 1
@@ -70,7 +70,6 @@ class Moment(serializers.DateTimeField):
             self.fail("zone")
 
 
-@extend_schema_field({"type": "array", "items": {"type": "string"}})
 class Texts(serializers.Field[list[str], Any, list[str], Any]):
     """A list of short texts, checked as a whole: a million names take a second, not ten."""
 
@@ -161,7 +160,7 @@ class ErrorItem(serializers.Serializer[Any]):
 
 
 class Error(serializers.Serializer[Any]):
-    code = serializers.CharField()
+    code = serializers.ChoiceField(sorted(CODES))
     message = serializers.CharField(help_text="A sentence in the language of Accept-Language")
 
     def get_fields(self) -> dict[str, Any]:

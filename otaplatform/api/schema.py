@@ -3,12 +3,13 @@
 from functools import cache
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
 from otaplatform.api.codes import CODES
+from otaplatform.api.examples import EXAMPLES
 from otaplatform.api.fields import Error
 from otaplatform.api.serializers.devices import JobFile, JobNew
 
@@ -47,6 +48,18 @@ class Sessions(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class TextLists(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "otaplatform.api.fields.Texts"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        return {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 64},
+            "minItems": 0 if self.target.allow_empty else 1,
+            "maxItems": self.target.limit,
+        }
 
 
 class Schema(AutoSchema):
@@ -136,3 +149,27 @@ def _page_of(shape: type[Any]) -> Any:
             "previous": serializers.URLField(allow_null=True),
         },
     )
+
+
+def finish(result: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A hook of drf-spectacular: what its tables cannot say, and the examples."""
+    for name, component in result["components"]["schemas"].items():
+        # Class docstrings are for readers of the code, the models' labels for forms.
+        component.pop("description", None)
+        for shape in component.get("properties", {}).values():
+            shape.pop("title", None)
+            shape.pop("x-spec-enum-id", None)
+        if name.endswith("Request"):
+            component["additionalProperties"] = False
+    for path in result["paths"].values():
+        for operation in path.values():
+            example = EXAMPLES.get(operation["operationId"], {})
+            bodies = [operation.get("requestBody", {})] if "request" in example else []
+            for body in bodies:
+                for media in body["content"].values():
+                    media["example"] = example["request"]
+            for status, answer in operation["responses"].items():
+                for media in answer.get("content", {}).values():
+                    if status.startswith("2") and "response" in example:
+                        media["example"] = example["response"]
+    return result

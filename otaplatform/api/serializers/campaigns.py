@@ -24,6 +24,7 @@ COUNTED = [
     TaskStatus.CANCELED,
 ]
 _STATUS = {"type": "string", "enum": STATUSES}
+_REASONS = [("", ""), *Reason.choices]
 EXCLUDED_SHOWN = 1000
 
 
@@ -161,6 +162,7 @@ class TaskShown(serializers.ModelSerializer[Any]):
     campaign = serializers.IntegerField(source="campaign_id", read_only=True)
     device_name = serializers.CharField(source="device.name", read_only=True)
     status = serializers.SerializerMethodField()
+    reason = serializers.ChoiceField(_REASONS, read_only=True, help_text="Empty, or why it failed")
     max_attempts = serializers.IntegerField(source="campaign.max_attempts", read_only=True)
     why = serializers.SerializerMethodField(help_text="Why the device is not updating yet; null when over")
     why_code = serializers.SerializerMethodField()
@@ -215,6 +217,7 @@ class EventShown(Shown):
     before = serializers.SerializerMethodField()
     after = serializers.SerializerMethodField()
     kind = serializers.ChoiceField(EventKind.choices, read_only=True)
+    reason = serializers.ChoiceField(_REASONS, read_only=True)
     text = serializers.SerializerMethodField(help_text="The event in words")
 
     class Meta:

@@ -66,9 +66,14 @@ class FirmwareShown(Shown):
         return file.sha256 if file else ""
 
 
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]{1,64}$"})
+class Version(Text):
+    """A firmware version; its rules are `validate_version`'s."""
+
+
 class FirmwareNew(Strict):
     name = Text(min_length=4, max_length=32, validators=[validate_firmware_name])
-    version = Text(max_length=64, validators=[validate_version])
+    version = Version(max_length=64, validators=[validate_version])
     product = Text(max_length=20, help_text="ProductKey")
     sign_method = serializers.ChoiceField(SignMethod.choices)
     description = Text(max_length=100, required=False, allow_blank=True)

@@ -12,12 +12,12 @@ from campaigns import services
 from campaigns.models import Campaign, CampaignCounter, UpdateTask
 from campaigns.services import Plan
 from campaigns.states import OPEN
+from campaigns.tasks import launch_soon
 from campaigns.why import Surroundings
 from devices.models import Device
 from firmware.models import Firmware
 from otaplatform.api.base import Filters, Resource, one
 from otaplatform.api.errors import ApiError
-from otaplatform.api.launching import launched
 from otaplatform.api.parsers import LONG_JSON
 from otaplatform.api.serializers import campaigns as shapes
 
@@ -90,7 +90,9 @@ class CampaignResource(Resource):
     def create(self, request: Request) -> Response:
         """Launch (or schedule) a batch update."""
         firmware, plan = self._plan()
-        return self.show(launched(services.launch_batch(firmware, plan, actor=self.actor)))
+        campaign = services.launch_batch(firmware, plan, actor=self.actor)
+        launch_soon()
+        return self.show(campaign)
 
     def preview(self, request: Request) -> Response:
         """What a launch with this body would find; nothing is changed."""
@@ -135,7 +137,8 @@ class CampaignResource(Resource):
     def resume(self, request: Request, pk: int) -> Response:
         """Push again."""
         services.resume(self.campaign(), actor=self.actor)
-        return self.show(launched(self.campaign()))
+        launch_soon()
+        return self.show(self.campaign())
 
     def stop_matching(self, request: Request, pk: int) -> Response:
         """Let a dynamic batch take in no further devices; those waiting stay."""
@@ -146,7 +149,7 @@ class CampaignResource(Resource):
         """Start all failed tasks over, or those of one reason."""
         campaign = self.campaign()
         restarted = services.update_again(campaign, reason=self.read().get("reason"), actor=self.actor)
-        launched(campaign)
+        launch_soon()
         return self.show({"restarted": restarted})
 
     def tasks(self, request: Request, pk: int) -> Response:
@@ -214,5 +217,5 @@ class TaskResource(Resource):
         if not services.update_again(task.campaign, task_ids=[task.pk], actor=self.actor):
             message = _("The task has not failed, or its device is busy with another one.")
             raise ApiError("conflict", message)
-        launched(task.campaign)
+        launch_soon()
         return self._show_task()

@@ -15,13 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import services as campaign_services
+from campaigns.tasks import launch_soon
 from devices.models import Product
 from firmware import services
 from firmware.download import stream_file
 from firmware.models import Firmware, FirmwareFile
 from otaplatform.api.base import Resource, one
 from otaplatform.api.errors import ApiError
-from otaplatform.api.launching import launched
 from otaplatform.api.parsers import LONG_JSON, JSONParser, MultiPartParser
 from otaplatform.api.serializers import firmware as shapes
 from otaplatform.api.serializers.campaigns import CampaignShown
@@ -145,7 +145,8 @@ class FirmwareResource(Resource):
             actor=self.actor,
             **options,
         )
-        return self.show(launched(campaign))
+        launch_soon()
+        return self.show(campaign)
 
 
 async def file(request: HttpRequest, token: str) -> HttpResponseBase:

@@ -1,5 +1,7 @@
 """Products: create, look, edit, delete; what their devices run; secure update."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +15,7 @@ from rest_framework.response import Response
 from devices import services
 from devices.models import DEFAULT_MODULE, Product, VersionCounter
 from firmware import signing
+from otaplatform.accounts.models import Account
 from otaplatform.api.base import Resource, one
 from otaplatform.api.errors import ApiError
 from otaplatform.api.serializers import devices as shapes
@@ -26,6 +29,17 @@ class Distribution(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Devices that reported a version of the module")
     results = shapes.VersionShare(many=True, help_text=f"At most {VERSIONS_SHOWN}, most devices first")
     others = serializers.IntegerField(help_text="Devices on versions that are not listed")
+
+
+@contextmanager
+def _one_name(account: Account, name: str, but: int = 0) -> Iterator[None]:
+    """A refusal because of another product of this name is a conflict, not a wrong value."""
+    try:
+        yield
+    except ValidationError as error:
+        if Product.objects.of(account).filter(name=name).exclude(pk=but).exists():
+            raise ApiError("already_exists", " ".join(error.messages)) from None
+        raise
 
 
 class ProductResource(Resource):
@@ -73,9 +87,11 @@ class ProductResource(Resource):
     def create(self, request: Request) -> Response:
         """Create a product. The answer is the only one that carries its ProductSecret unasked."""
         data = self.read()
-        product = services.create_product(
-            self.own_account, data["name"], data.get("description", ""), actor=self.actor
-        )
+        account = self.own_account
+        with _one_name(account, data["name"]):
+            product = services.create_product(
+                account, data["name"], data.get("description", ""), actor=self.actor
+            )
         return self.show(product)
 
     def retrieve(self, request: Request, product_key: str) -> Response:
@@ -89,7 +105,8 @@ class ProductResource(Resource):
             product = one(self.get_queryset().select_for_update(), product_key=product_key)
             self.unchanged(product)
             values = {"name": product.name, "description": product.description} | data
-            services.change_product(product, **values, actor=self.actor)
+            with _one_name(product.account, values["name"], but=product.pk):
+                services.change_product(product, **values, actor=self.actor)
         return self.show(product)
 
     def destroy(self, request: Request, product_key: str) -> Response:

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.core.cache import cache
+from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
+from campaigns import dispatch, expand, reports, sweep
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import TaskStatus
 from devices.models import Product
 from firmware.models import Firmware
 from otaplatform.accounts.models import Account, User
@@ -79,3 +83,22 @@ def firmware(product: Product) -> Firmware:
 
 def code_of(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
+
+
+def work(*, failing: tuple[str, ...] = ()) -> None:
+    """What workers and devices do: make the tasks, push them, report; devices in `failing` a failure."""
+    now = timezone.now()
+    for campaign in Campaign.objects.unexpanded():
+        expand.expand(campaign.pk, now)
+    dispatch.dispatch(lambda messages: [True] * len(messages), now)
+    pushed = UpdateTask.objects.filter(status=TaskStatus.NOTIFIED).select_related("device")
+    reports.apply(
+        [
+            reports.Step(task.device_id, None, -2, "no route", now)
+            if task.device.name in failing
+            else reports.Inform(task.device_id, task.device.product_id, "default", task.to_version, now)
+            for task in pushed
+        ],
+        now,
+    )
+    sweep.finish(now)
