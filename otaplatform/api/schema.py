@@ -159,6 +159,14 @@ def finish(result: dict[str, Any], **options: Any) -> dict[str, Any]:
         for shape in component.get("properties", {}).values():
             shape.pop("title", None)
             shape.pop("x-spec-enum-id", None)
+            if "enum" in shape:
+                # The range of the column, which is the database's own.
+                shape.pop("minimum", None)
+                shape.pop("maximum", None)
+            if "enum" in shape:
+                # The range of the database's column says less than the values, and differs between databases.
+                shape.pop("minimum", None)
+                shape.pop("maximum", None)
         if name.endswith("Request"):
             component["additionalProperties"] = False
     for path in result["paths"].values():
