@@ -20,8 +20,9 @@ from django.conf import settings  # noqa: E402  (needs the loaded app registry, 
 from otaplatform.body_limit import BodyLimit  # noqa: E402
 from otaplatform.routing import websocket_urlpatterns  # noqa: E402
 
-# Twice the largest firmware, so that a file that is a little too large gets its sentence in the form.
-LARGEST_BODY = (2 * settings.OTA_MAX_FIRMWARE_MB + 1) * 1024 * 1024
+# Twice the largest firmware, so that a file that is a little too large gets its sentence in the form; and
+# room for a list of a million DeviceNames of 32 characters.
+LARGEST_BODY = max(2 * settings.OTA_MAX_FIRMWARE_MB + 1, 40) * 1024 * 1024
 
 application = ProtocolTypeRouter(
     {
