@@ -79,6 +79,8 @@ NAVIGATION: list[tuple[str | Promise, list[Item]]] = [
                 "admin:django_celery_beat_periodictask_changelist",
                 superuser=True,
             ),
+            Item("webhooks", _("Webhooks"), "webhooks:list", "api.view_webhook"),
+            Item("tokens", _("API tokens"), "tokens:list"),
             Item("audit", _("Audit log"), "admin:accounts_auditentry_changelist", "accounts.view_auditentry"),
         ],
     ),

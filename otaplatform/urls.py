@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("otaplatform.accounts.urls")),
     path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),
     path("api/v1/", include("otaplatform.api.urls")),
+    path("", include("otaplatform.api.console_urls")),
     path("firmware/", include("firmware.urls")),
     path("", include("campaigns.urls")),
     path("", admin.site.urls),

@@ -29,6 +29,12 @@ ACTIONS: dict[str, Promise] = {
     "secure_update.switched_on": _("Switched secure update on"),
     "secure_update.switched_off": _("Switched secure update off"),
     "secure_update.key_copied": _("Copied a public key"),
+    "webhook.created": _("Created a webhook"),
+    "webhook.changed": _("Changed a webhook"),
+    "webhook.secret_reset": _("Replaced a webhook's secret"),
+    "webhook.removed": _("Removed a webhook"),
+    "token.created": _("Created an API token"),
+    "token.revoked": _("Revoked an API token"),
 }
 
 # The roles are Django groups, stored by their English names.

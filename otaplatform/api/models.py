@@ -143,7 +143,7 @@ class WebhookCursor(models.Model):
     """How far the events have been looked at: one row.
 
     `settled` and `horizon` are for PostgreSQL, where a lower id may be committed after a higher one: events
-    up to `settled` are complete once every transaction older than `horizon` has ended.
+    up to `settled` are complete once every transaction with an id below `horizon` has ended.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)

@@ -1,27 +1,20 @@
 """The audit log, one's own tokens, webhooks."""
 
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
-from django.utils.translation import gettext as _
 from knox.models import AuthToken
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from otaplatform.accounts import audit
-from otaplatform.accounts.models import AuditEntry, User
-from otaplatform.api import paging
+from otaplatform.accounts.models import AuditEntry
+from otaplatform.api import paging, tokens
 from otaplatform.api.base import Filters, Resource, one
-from otaplatform.api.errors import ApiError
 from otaplatform.api.models import Webhook, WebhookDelivery
 from otaplatform.api.serializers import others as shapes
 from otaplatform.api.webhooks import services
-
-TOKEN_DAYS = 90
-MAX_TOKENS = 100
 
 
 class AuditResource(Resource):
@@ -46,14 +39,6 @@ class AuditResource(Resource):
         return self.list_of(self.page(rows))
 
 
-def issue_token(user: User, days: int = TOKEN_DAYS) -> tuple[AuthToken, str]:
-    """A new token of a user: (its row, its text, which is stored nowhere)."""
-    row, token = AuthToken.objects.create(user=user, expiry=timedelta(days=days))
-    if user.account is not None:
-        audit.record(user.account, user, "token.created", user, key=row.token_key, days=days)
-    return row, token
-
-
 class TokenResource(Resource):
     """The tokens of the user who asks; nobody sees anybody else's."""
 
@@ -66,29 +51,24 @@ class TokenResource(Resource):
     filters = {"list": Filters}
 
     def get_queryset(self) -> "QuerySet[AuthToken]":
-        tokens: QuerySet[AuthToken] = AuthToken.objects.filter(user=self.actor)
-        return tokens
+        rows: QuerySet[AuthToken] = AuthToken.objects.filter(user=self.actor)
+        return rows
 
     def list(self, request: Request) -> Response:
         """One's own tokens, by their first characters."""
-        rows = list(self.get_queryset().order_by("-created", "token_key")[:MAX_TOKENS])
+        rows = list(self.get_queryset().order_by("-created", "token_key")[: tokens.MOST])
         size = self.asked().get("page_size", paging.PAGE_SIZE)
         return self.list_of(paging.page_of_list(request, rows, size=size))
 
     def create(self, request: Request) -> Response:
         """A new token. Its text is in this answer only."""
-        days = self.read().get("days", TOKEN_DAYS)
-        if self.get_queryset().count() >= MAX_TOKENS:
-            raise ApiError("quota", _("You have too many tokens. Revoke one that is not used."))
-        row, token = issue_token(self.actor, days)
+        row, token = tokens.issue(self.actor, self.read().get("days", tokens.DAYS))
         return self.show({"token": token, "key": row.token_key, "expires_at": row.expiry})
 
     def destroy(self, request: Request, key: str) -> Response:
         """Revoke a token at once."""
-        if not self.get_queryset().filter(token_key=key).delete()[0]:
+        if not tokens.revoke(self.actor, key):
             raise Http404
-        if self.actor.account is not None:
-            audit.record(self.actor.account, self.actor, "token.revoked", self.actor, key=key)
         return Response(status=204)
 
 

@@ -31,11 +31,12 @@ _OF_CAMPAIGN = {
 def collect(now: datetime | None = None) -> int:
     """Queue deliveries for what happened since the last look; how many events were looked at."""
     now = now or timezone.now()
+    last = TaskEvent.objects.aggregate(last=Max("id"))["last"] or 0
     with transaction.atomic():
         WebhookCursor.objects.get_or_create(pk=1)
         cursor = WebhookCursor.objects.select_for_update().get(pk=1)
         webhooks = list(Webhook.objects.filter(is_enabled=True))
-        complete = _complete(cursor)
+        complete = _complete(cursor, last)
         seen = 0
         if any(event in webhook.events for webhook in webhooks for event in _OF_TASK.values()):
             seen += _task_events(cursor, complete, webhooks, now)
@@ -48,26 +49,26 @@ def collect(now: datetime | None = None) -> int:
     return seen
 
 
-def _complete(cursor: WebhookCursor) -> int:
-    """The id up to which no event can be missing any more; moves the cursor's pending pair on.
+def _complete(cursor: WebhookCursor, last: int) -> int:
+    """The id up to which no event can be missing any more, of those up to `last`.
 
-    SQLite has one writer, so ids are committed in order. On PostgreSQL an id may be given out and committed
-    after a higher one: what was the highest at an earlier look is complete as soon as every transaction that
-    was open then has ended.
+    SQLite has one writer, so ids are committed in order. On PostgreSQL an id may be given out before and
+    committed after a higher one. `last` was read before our transaction got its id, so whoever holds a lower
+    event id has a lower transaction id: once all of those have ended, events up to `last` are complete. If
+    they have not, the pair is kept in the cursor for a later look.
     """
     if connection.vendor != "postgresql":
-        return TaskEvent.objects.aggregate(last=Max("id"))["last"] or 0
+        return last
     with connection.cursor() as sql:
-        sql.execute(
-            "SELECT COALESCE(MAX(id), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
-            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM campaigns_taskevent"
-        )
-        last, oldest, following = sql.fetchone()
-    complete = cursor.settled if oldest >= cursor.horizon else cursor.task_event
-    if oldest >= cursor.horizon and cursor.task_event >= cursor.settled:
-        cursor.settled, cursor.horizon = last, following
-        # Nobody else is writing: there is nothing to wait for.
-        complete = last if oldest >= following - 1 else cursor.task_event
+        sql.execute("SELECT pg_current_xact_id()::text::bigint")
+        (ours,) = sql.fetchone()
+        sql.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        (oldest,) = sql.fetchone()
+    if oldest >= ours:
+        return last
+    complete = cursor.settled if oldest >= cursor.horizon else 0
+    if cursor.settled <= max(complete, cursor.task_event):
+        cursor.settled, cursor.horizon = last, ours
     return complete
 
 

@@ -6,7 +6,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from knox.models import AuthToken
 
 from otaplatform.accounts.models import User
-from otaplatform.api.views.others import TOKEN_DAYS, issue_token
+from otaplatform.api import tokens
+from otaplatform.api.errors import ApiError
 
 
 class Command(BaseCommand):
@@ -14,7 +15,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user")
-        parser.add_argument("--days", type=int, default=TOKEN_DAYS, help="until it expires (%(default)s)")
+        parser.add_argument("--days", type=int, default=tokens.DAYS, help="until it expires (%(default)s)")
         parser.add_argument("--revoke", action="store_true", help="revoke all tokens of USER instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -27,4 +28,7 @@ class Command(BaseCommand):
             return
         if not 1 <= options["days"] <= 3650:
             raise CommandError("--days is a number from 1 to 3650.")
-        self.stdout.write(issue_token(user, options["days"])[1])
+        try:
+            self.stdout.write(tokens.issue(user, options["days"])[1])
+        except ApiError as error:
+            raise CommandError(error.message) from None
