@@ -71,8 +71,16 @@ def test_errors_speak_the_language_that_is_asked_for(operator: APIClient) -> Non
     response = operator.get(f"{PRODUCTS}nowhere/", HTTP_ACCEPT_LANGUAGE="zh-CN")
     assert response["Content-Language"] == "zh-hans"
     assert set(response.json()) == {"code", "message", "fields"}
-    response = operator.post(PRODUCTS, {}, HTTP_ACCEPT_LANGUAGE="zh-CN")
-    assert response.status_code == 403
+    assert not response.json()["message"].isascii()
+    response = operator.get(f"{PRODUCTS}nowhere/", HTTP_ACCEPT_LANGUAGE="en")
+    assert response.json()["message"] == "There is no such object."
+
+
+def test_a_token_s_user_is_answered_in_the_own_language_where_none_is_asked_for(person: Any) -> None:
+    user = person("Viewer")
+    User.objects.filter(pk=user.pk).update(language="zh-hans")
+    message = client_of(user).get(f"{PRODUCTS}nowhere/").json()["message"]
+    assert not message.isascii()
 
 
 def test_an_address_that_does_not_exist_answers_in_the_same_form(db: None) -> None:
