@@ -1,11 +1,14 @@
 """What holds for every address: who may ask, how errors read, repeated requests, edits, limits."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
@@ -17,7 +20,14 @@ from otaplatform.accounts.models import User
 from otaplatform.api import idempotency
 from otaplatform.api.models import IdempotencyKey
 from otaplatform.api.urls import urlpatterns
-from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory, TaskFactory, UserFactory
+from tests.factories import (
+    CampaignFactory,
+    DeviceFactory,
+    FirmwareFactory,
+    ProductFactory,
+    TaskFactory,
+    UserFactory,
+)
 from tests.otaplatform.api.conftest import V1, client_of, code_of
 
 PRODUCTS = f"{V1}products/"
@@ -259,6 +269,26 @@ def test_a_repeated_post_gets_the_same_answer_and_does_nothing_twice(
     assert (first.status_code, first.json()) == (again.status_code, again.json())
     assert again["Idempotency-Replayed"] == "true"
     assert Device.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_with_one_key_at_the_same_moment_do_it_once(person: Any) -> None:
+    user = person("Operator")
+    url = f"{PRODUCTS}{ProductFactory.create(account=user.account).product_key}/devices/"
+    clients = [client_of(user) for _ in range(4)]
+    together = threading.Barrier(len(clients))
+
+    def post(client: APIClient) -> int:
+        try:
+            together.wait(10)
+            return client.post(url, {}, headers={"Idempotency-Key": "k1"}).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        statuses = set(pool.map(post, clients))
+    assert Device.objects.count() == 1
+    assert 201 in statuses <= {201, 409}
 
 
 def test_kept_answers_are_encrypted(operator: APIClient, product: Product) -> None:
