@@ -43,6 +43,15 @@ def test_a_link_is_our_public_address_and_a_token_that_needs_no_escaping(setting
     assert all(c.isalnum() or c in "-_" for c in token)
 
 
+def test_a_link_respelled_in_the_ordinary_base64_alphabet_is_refused() -> None:
+    token = links.make_token(2**64 - 2, 2**64 - 6, NOW + timedelta(hours=1))
+    respelled = token.replace("-", "+").replace("_", "/")
+    assert "+" in respelled
+    assert "/" in respelled
+    assert links.read_link(token, NOW) is not None
+    assert links.read_link(respelled, NOW) is None
+
+
 @given(st.integers(0, links.TOKEN_CHARS - 1), st.sampled_from("AZaz09-_=+/ \n"))
 def test_a_link_with_any_character_changed_is_refused(place: int, character: str) -> None:
     token = links.make_token(1, 2, NOW + timedelta(hours=1))
