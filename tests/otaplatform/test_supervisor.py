@@ -1,6 +1,7 @@
 """The supervisor, over small processes of the standard library."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -119,9 +120,13 @@ def test_a_part_that_does_not_end_is_killed_with_everything_it_started() -> None
 def test_a_killed_supervisor_leaves_no_orphan() -> None:
     process = start(("web", "import os; print('pid', os.getpid()); " + WAIT, {}))
     child = int(read_until(process, "pid")[-1].split()[-1])
-    process.kill()
-    # The pipe closes when the last process that can write to it is gone.
-    process.communicate(timeout=TIMEOUT)
+    ended = os.pidfd_open(child)
+    try:
+        process.kill()
+        process.communicate(timeout=TIMEOUT)
+        assert select.select([ended], [], [], TIMEOUT)[0], "the part outlives its supervisor"
+    finally:
+        os.close(ended)
     assert not is_running(child)
 
 
