@@ -119,7 +119,9 @@ def test_a_part_that_does_not_end_is_killed_with_everything_it_started() -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's own")
 def test_a_killed_supervisor_leaves_no_orphan() -> None:
     process = start(("web", "import os; print('pid', os.getpid()); " + WAIT, {}))
-    child = int(read_until(process, "pid")[-1].split()[-1])
+    # Its last line has been read: what ends it is not a pipe that broke.
+    said = read_until(process, "pid", "up")
+    child = next(int(line.split()[-1]) for line in said if "pid" in line)
     ended = os.pidfd_open(child)
     try:
         process.kill()
