@@ -11,14 +11,16 @@ kind that lets others insert rows that refer to it: they hold presence rows whil
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from campaigns import life, moves, reports, selection
 from campaigns.life import Event
 from campaigns.models import Campaign, UpdateTask
+from campaigns.selection import Stretch
 from campaigns.states import (
     ACTIVE,
     Busy,
@@ -52,48 +54,45 @@ def _expand_chunk(campaign_id: int, now: datetime, size: int) -> bool:
         )
         if campaign is None:
             return True
-        devices = selection.of_campaign(campaign).filter(id__gt=campaign.cursor).order_by("id")
-        ids = list(devices.values_list("id", flat=True)[:size])
-        if not ids:
+        stretch = selection.next_stretch(campaign, size)
+        if stretch is None:
             Campaign.objects.filter(pk=campaign.pk).update(expanded_at=now)
             return True
         counts: Counter[tuple[int, str]] = Counter()
         starts = campaign.status == CampaignStatus.IN_PROGRESS
         if starts:
-            presence.lock(ids)
+            presence.hold(selection.presence_of(campaign, stretch))
             if campaign.busy == Busy.REPLACE:
-                counts.update(replace_waiting(campaign, ids, now))
-        for status, tasks in _insert(campaign, ids[-1], now, starts=starts).items():
+                covered = selection.of_campaign(campaign, stretch)
+                counts.update(replace_waiting(campaign, covered.values("id"), now))
+        for status, tasks in _insert(campaign, stretch, now, starts=starts).items():
             counts[campaign.pk, status] += tasks
-        Campaign.objects.filter(pk=campaign.pk).update(cursor=ids[-1])
+        Campaign.objects.filter(pk=campaign.pk).update(cursor=stretch.last)
         moves.add_counts(counts)
     return False
 
 
-def _insert(campaign: Campaign, last_id: int, now: datetime, *, starts: bool) -> Counter[str]:
+def _insert(campaign: Campaign, stretch: Stretch, now: datetime, *, starts: bool) -> Counter[str]:
     """INSERT … SELECT from the selection: (status: rows) really inserted."""
     firmware = campaign.firmware
-    devices = selection.of_campaign(campaign).filter(id__gt=campaign.cursor, id__lte=last_id).values("id")
+    devices = selection.of_campaign(campaign, stretch).values("id")
     inner, inner_parameters = devices.query.sql_with_params()
     due_at = now if starts else campaign.schedule_at
     # A dynamic campaign takes a busy device in when its task ends.
-    passed_over = "FALSE"
+    taken = "TRUE"
     if starts:
-        busy = (
-            "EXISTS (SELECT 1 FROM campaigns_updatetask a WHERE a.device_id = s.id AND a.lane = '' "
-            "AND a.status IN ('CONFIRM', 'QUEUED', 'NOTIFIED', 'IN_PROGRESS'))"
-        )
         # An online device is ready at once, or when its reservation ends; an offline one is parked.
         ready = (
             "CASE WHEN p.is_up AND p.channel = %s "
             "AND p.epoch = (SELECT epoch FROM devices_brokerepoch WHERE id = 1) "
             "THEN CASE WHEN p.reserved_until > %s THEN p.reserved_until ELSE %s END END"
         )
+        is_busy = "a.id IS NOT NULL"
         if campaign.policy == Policy.DYNAMIC:
-            passed_over, busy = busy, "FALSE"
-        status = f"CASE WHEN {busy} THEN 'FAILED' ELSE 'QUEUED' END"
-        reason = f"CASE WHEN {busy} THEN 'CONFLICT' ELSE '' END"
-        ready_at = f"CASE WHEN {busy} THEN NULL ELSE {ready} END"
+            taken, is_busy = "a.id IS NULL", "FALSE"
+        status = f"CASE WHEN {is_busy} THEN 'FAILED' ELSE 'QUEUED' END"
+        reason = f"CASE WHEN {is_busy} THEN 'CONFLICT' ELSE '' END"
+        ready_at = f"CASE WHEN {is_busy} THEN NULL ELSE {ready} END"
         ready_parameters = [Channel.MQTT.value, now, now]
     else:
         status, reason, ready_at, ready_parameters = "'SCHEDULED'", "''", "NULL", []
@@ -106,9 +105,14 @@ def _insert(campaign: Campaign, last_id: int, now: datetime, *, starts: bool) ->
             0, {reason}, '', 1, 0, %s, {ready_at}, %s, %s, 0,
             %s, %s
         FROM ({inner}) s
-        JOIN devices_devicepresence p ON p.device_id = s.id
-        LEFT JOIN devices_deviceversion d ON d.device_id = s.id AND d.module = %s
-        WHERE NOT {passed_over}
+        JOIN devices_devicepresence p
+            ON p.device_id = s.id AND p.device_id > %s AND p.device_id <= %s
+        LEFT JOIN devices_deviceversion d
+            ON d.device_id = s.id AND d.module = %s AND d.device_id > %s AND d.device_id <= %s
+        LEFT JOIN campaigns_updatetask a
+            ON a.device_id = s.id AND a.lane = '' AND a.device_id > %s AND a.device_id <= %s
+            AND a.status IN ('CONFIRM', 'QUEUED', 'NOTIFIED', 'IN_PROGRESS')
+        WHERE {taken}
         ON CONFLICT (campaign_id, device_id, module, match_number) DO NOTHING
         RETURNING id, status
     """  # noqa: S608  (the pieces are ours; values are parameters)
@@ -126,7 +130,10 @@ def _insert(campaign: Campaign, last_id: int, now: datetime, *, starts: bool) ->
             now,
             now,
             *inner_parameters,
+            *stretch,
             firmware.module,
+            *stretch,
+            *stretch,
         ],
     )
     moves.add_events(
@@ -141,7 +148,9 @@ def conflict_event(before: str, now: datetime) -> Event:
     )
 
 
-def replace_waiting(campaign: Campaign, device_ids: Sequence[int], now: datetime) -> Counter[tuple[int, str]]:
+def replace_waiting(
+    campaign: Campaign, device_ids: Sequence[int] | QuerySet[Device, Any], now: datetime
+) -> Counter[tuple[int, str]]:
     """Cancel other campaigns' tasks of these devices that only wait; the caller holds the presence rows.
 
     The differences are returned, because counters are written last.

@@ -1,27 +1,31 @@
 """Which devices a campaign covers: one place, and every answer is a queryset of devices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.core.exceptions import ValidationError
-from django.db.models import Count, Exists, OuterRef, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, F, Max, OuterRef, QuerySet
 from django.utils import timezone
 
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, WAITING, Region
-from devices import sql
 from devices.models import (
     Device,
     DevicePresence,
+    DevicePresenceQuerySet,
     DeviceQuerySet,
     DeviceVersion,
     Product,
-    validate_device_name,
 )
 from firmware.models import Firmware
+
+
+class Stretch(NamedTuple):
+    """Devices with ids behind `after`, up to `last`."""
+
+    after: int
+    last: int
 
 
 def _running(module: str) -> QuerySet[DeviceVersion]:
@@ -33,30 +37,61 @@ def wanted_versions(firmware: Firmware, source_versions: Sequence[str]) -> list[
     return [firmware.source_version] if firmware.source_version else list(source_versions)
 
 
-def covered(product: Product, firmware: Firmware, source_versions: Sequence[str]) -> QuerySet[Device]:
-    """Devices of the product that a campaign over all of it takes in now.
+def covered(
+    product: Product, firmware: Firmware, source_versions: Sequence[str], stretch: Stretch | None = None
+) -> QuerySet[Device]:
+    """Devices of the product that a campaign over all of it takes in now; of a stretch of them if given.
 
     Activated devices, on one of the source versions if any are named; those on the target already are left
     out. A device that never reported a version matches only when no version is named.
     """
     devices = Device.objects.usable().activated().filter(product=product)
     versions = _running(firmware.module)
+    if stretch:
+        devices = devices.filter(id__gt=stretch.after, id__lte=stretch.last)
+        versions = versions.filter(device__gt=stretch.after, device__lte=stretch.last)
     wanted = wanted_versions(firmware, source_versions)
     if wanted:
         return devices.filter(Exists(versions.filter(version__in=wanted)))
     return devices.exclude(Exists(versions.filter(version=firmware.version)))
 
 
-def of_campaign(campaign: Campaign) -> QuerySet[Device]:
-    """The devices that a stored campaign takes in now."""
-    devices = covered(campaign.product, campaign.firmware, campaign.source_versions)
+def _in_question(campaign: Campaign) -> QuerySet[Any, Any]:
+    """{"candidate": device id} of all that the campaign may ever take in, whether they match or not."""
+    if campaign.region == Region.DIRECTIONAL:
+        return CampaignDevice.objects.filter(campaign=campaign).values(candidate=F("device"))
+    return Device.objects.filter(product=campaign.product).values(candidate=F("id"))
+
+
+def next_stretch(campaign: Campaign, size: int) -> Stretch | None:
+    """The next `size` devices in question behind the campaign's cursor; None if none is left."""
+    behind = _in_question(campaign).filter(candidate__gt=campaign.cursor).order_by("candidate")[:size]
+    last = behind.aggregate(last=Max("candidate"))["last"]
+    return None if last is None else Stretch(campaign.cursor, last)
+
+
+def presence_of(campaign: Campaign, stretch: Stretch) -> DevicePresenceQuerySet:
+    """The presence rows of a stretch's devices in question, in id order."""
+    devices = _in_question(campaign).filter(candidate__gt=stretch.after, candidate__lte=stretch.last)
+    bounds = {"device__gt": stretch.after, "device__lte": stretch.last}
+    return DevicePresence.objects.filter(**bounds, device__in=devices).order_by("device")
+
+
+def of_campaign(campaign: Campaign, stretch: Stretch) -> QuerySet[Device]:
+    """The devices of a stretch that a stored campaign takes in now.
+
+    The bounds are repeated in each subquery: the database does not carry them over, and would read every
+    row of a large fleet for each stretch.
+    """
+    after, last = stretch
+    devices = covered(campaign.product, campaign.firmware, campaign.source_versions, stretch)
     if campaign.region == Region.DIRECTIONAL:
         chosen = CampaignDevice.objects.filter(campaign=campaign, device=OuterRef("pk"))
-        devices = devices.filter(Exists(chosen))
+        devices = devices.filter(Exists(chosen.filter(device__gt=after, device__lte=last)))
     return devices
 
 
-@dataclass
+@dataclass(slots=True)
 class Preview:
     """What a launch would do, counted; kept with the campaign."""
 
@@ -71,34 +106,26 @@ class Preview:
     # {campaign id: devices}, the largest first, at most ten.
     busy_by_campaign: dict[int, int] = field(default_factory=dict)
 
+    def set_busy(self, by_campaign: Mapping[int, int]) -> None:
+        largest = sorted(by_campaign.items(), key=lambda item: (-item[1], item[0]))
+        self.busy, self.busy_by_campaign = sum(by_campaign.values()), dict(largest[:10])
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def preview(
-    firmware: Firmware,
-    *,
-    region: str = Region.ALL,
-    device_ids: Sequence[int] | None = None,
-    source_versions: Sequence[str] = (),
-    now: datetime | None = None,
-) -> Preview:
-    """Count what a launch with these choices would find."""
+def preview(firmware: Firmware, source_versions: Sequence[str] = (), now: datetime | None = None) -> Preview:
+    """Count what a launch over all of the product's devices would find."""
     now = now or timezone.now()
     assert firmware.product is not None, "only associated firmware can be used in a campaign"
     product = firmware.product
     everybody = Device.objects.usable().filter(product=product)
     matching = covered(product, firmware, source_versions)
-    if region == Region.DIRECTIONAL:
-        everybody = everybody.filter(id__in=sql.listed(device_ids or []))
-        matching = matching.filter(id__in=sql.listed(device_ids or []))
     newer = Firmware.objects.filter(product=product, module=firmware.module, id__gt=firmware.pk)
     active = UpdateTask.objects.filter(device=OuterRef("pk"), status__in=ACTIVE, lane="")
     busy = matching.filter(Exists(active))
     rows = UpdateTask.objects.filter(status__in=ACTIVE, lane="", device__in=busy.values("id"))
-    by_campaign = dict(rows.values_list("campaign").annotate(devices=Count("id")).order_by())
-    largest = sorted(by_campaign.items(), key=lambda item: (-item[1], item[0]))[:10]
-    return Preview(
+    preview = Preview(
         matching=matching.count(),
         online=matching.filter(presence__in=DevicePresence.objects.online(now)).count(),
         not_activated=everybody.filter(activated_at__isnull=True).count(),
@@ -108,64 +135,10 @@ def preview(
         on_newer=matching.filter(
             Exists(_running(firmware.module).filter(version__in=newer.values("version")))
         ).count(),
-        busy=sum(by_campaign.values()),
         busy_waiting=busy.filter(Exists(active.filter(status__in=WAITING))).count(),
-        busy_by_campaign=dict(largest),
     )
-
-
-def exclusion_reasons(
-    firmware: Firmware, names: Sequence[str], source_versions: Sequence[str]
-) -> tuple[list[int], dict[str, str]]:
-    """Named devices of the product: the ids of those that match, and {name: code} for each that does not.
-
-    Codes: `unknown`, `disabled`, `not_activated`, `on_target`, `other_version`.
-    """
-    assert firmware.product is not None, "only associated firmware can be used in a campaign"
-    wanted = wanted_versions(firmware, source_versions)
-    unique = list(dict.fromkeys(names))
-    chosen: list[int] = []
-    reasons: dict[str, str] = {}
-    runs = Coalesce(_running(firmware.module).values("version")[:1], Value(""))
-    for start in range(0, len(unique), 1000):
-        some = unique[start : start + 1000]
-        # What cannot be a name is not asked for: PostgreSQL refuses some characters outright.
-        possible = [name for name in some if is_device_name(name)]
-        rows = Device.objects.present().filter(product=firmware.product, name__in=possible)
-        found: dict[str, tuple[int, str]] = {
-            name: (pk, _reason(is_disabled, activated_at, version, firmware.version, wanted))
-            for name, pk, is_disabled, activated_at, version in rows.annotate(runs=runs).values_list(
-                "name", "id", "is_disabled", "activated_at", "runs"
-            )
-        }
-        for name in some:
-            pk, why = found.get(name, (0, "unknown"))
-            if why:
-                reasons[name] = why
-            else:
-                chosen.append(pk)
-    return chosen, reasons
-
-
-def _reason(
-    is_disabled: bool, activated_at: datetime | None, version: str, target: str, wanted: Sequence[str]
-) -> str:
-    """Why a device that exists is left out; empty if it is not."""
-    if is_disabled:
-        return "disabled"
-    if activated_at is None:
-        return "not_activated"
-    if version == target:
-        return "on_target"
-    return "other_version" if wanted and version not in wanted else ""
-
-
-def is_device_name(name: str) -> bool:
-    try:
-        validate_device_name(name)
-    except ValidationError:
-        return False
-    return True
+    preview.set_busy(dict(rows.values_list("campaign").annotate(devices=Count("id")).order_by()))
+    return preview
 
 
 def on_versions(product: Product, module: str, source_versions: Sequence[str]) -> DeviceQuerySet:

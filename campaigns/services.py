@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import dynamic, expand, life, moves, selection, sweep
+from campaigns import dynamic, expand, life, moves, named, selection, sweep
 from campaigns.applied import Applied
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import (
@@ -27,7 +27,7 @@ from campaigns.states import (
     Region,
     TaskStatus,
 )
-from devices import presence, sql
+from devices import presence
 from firmware.models import Firmware, FirmwareStatus
 from otaplatform.accounts import audit
 from otaplatform.accounts.models import User
@@ -66,11 +66,12 @@ class Plan:
 
 @dataclass(slots=True)
 class Planned:
-    """A checked plan: the chosen devices (directional only), those left out and why, and the counts."""
+    """A checked plan: the counts, and of a directional one the devices left out and why."""
 
-    device_ids: list[int] = field(default_factory=list)
-    excluded: dict[str, str] = field(default_factory=dict)
     preview: selection.Preview = field(default_factory=selection.Preview)
+    excluded: dict[str, str] = field(default_factory=dict)
+    # Whether there is any device that matches, or may match later if the plan is dynamic.
+    has_devices: bool = True
     needs_acceptance: bool = False
 
 
@@ -108,26 +109,23 @@ def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> P
     if (plan.retry_interval_minutes is None) != (plan.max_retries is None):
         errors["max_retries"] = _("Choose how often to retry together with the retry interval.")
     errors |= _field_errors(plan)
-    planned = Planned()
-    ids: list[int] | None = None
     if plan.region == Region.DIRECTIONAL:
         if not plan.device_names:
             errors["device_names"] = _("Choose at least one device.")
         elif len(plan.device_names) > MAX_CHOSEN:
             errors["device_names"] = _("At most 1,000,000 devices can be chosen.")
-        else:
-            _require_association(firmware)
-            planned.device_ids, planned.excluded = selection.exclusion_reasons(
-                firmware, plan.device_names, plan.source_versions
-            )
-            ids = planned.device_ids
     if errors:
         raise ValidationError(errors)
     _require_association(firmware)
-    planned.needs_acceptance = firmware.status != FirmwareStatus.NOT_NEEDED and not is_proven(firmware)
-    planned.preview = selection.preview(
-        firmware, region=plan.region, device_ids=ids, source_versions=plan.source_versions, now=now
+    planned = Planned(
+        needs_acceptance=firmware.status != FirmwareStatus.NOT_NEEDED and not is_proven(firmware)
     )
+    if plan.region == Region.DIRECTIONAL:
+        looked = named.look(firmware, plan.device_names, plan.source_versions, now)
+        planned.preview, planned.excluded = looked.preview, looked.excluded
+        planned.has_devices = bool(looked.known if plan.policy == Policy.DYNAMIC else looked.preview.matching)
+    else:
+        planned.preview = selection.preview(firmware, plan.source_versions, now)
     return planned
 
 
@@ -149,15 +147,21 @@ def _require_association(firmware: Firmware) -> None:
 
 
 def launch_batch(
-    firmware: Firmware, plan: Plan, *, actor: User | None = None, now: datetime | None = None
+    firmware: Firmware,
+    plan: Plan,
+    *,
+    planned: Planned | None = None,
+    actor: User | None = None,
+    now: datetime | None = None,
 ) -> Campaign:
     """Launch (or schedule) a batch update; its tasks are then made by the expansion.
 
+    `planned` is what `check_plan` has just said of the same plan, so that a long list is looked at once.
     RefusedError: the firmware is not verified; nothing ever succeeded with it and the operator has not
     accepted that; the batch downgrades devices unconfirmed; another dynamic batch of it is running.
     """
     now = now or timezone.now()
-    planned = check_plan(firmware, plan, now)
+    planned = planned or check_plan(firmware, plan, now)
     if not Firmware.objects.batchable().filter(pk=firmware.pk).exists():
         raise RefusedError(_("Validate the firmware before a batch update."), code="not_verified")
     if planned.needs_acceptance and not plan.accept_unproven:
@@ -171,7 +175,7 @@ def launch_batch(
             code="downgrade",
             params={"count": planned.preview.on_newer},
         )
-    if plan.region == Region.DIRECTIONAL and not planned.device_ids:
+    if not planned.has_devices:
         raise RefusedError(_("None of the chosen devices can be updated."), code="no_devices")
     campaign = Campaign(
         kind=CampaignKind.UPGRADE,
@@ -186,7 +190,7 @@ def launch_batch(
         busy=plan.busy,
         preview=planned.preview.as_json(),
     )
-    return _launch(campaign, firmware, planned.device_ids, actor, now, "campaign.launched")
+    return _launch(campaign, firmware, plan.device_names, actor, now, "campaign.launched")
 
 
 def launch_validation(
@@ -206,8 +210,7 @@ def launch_validation(
     _require_association(firmware)
     if not device_names:
         raise ValidationError({"device_names": _("Choose at least one device.")})
-    device_ids, excluded = selection.exclusion_reasons(firmware, device_names, source_versions)
-    if excluded:
+    if excluded := named.look(firmware, device_names, source_versions, now).excluded:
         raise ValidationError(
             {"device_names": [exclusion_message(name, why) for name, why in excluded.items()]}
         )
@@ -218,7 +221,7 @@ def launch_validation(
         timeout_minutes=timeout_minutes,
     )
     with transaction.atomic():
-        campaign = _launch(campaign, firmware, device_ids, actor, now, "firmware.validated")
+        campaign = _launch(campaign, firmware, device_names, actor, now, "firmware.validated")
         Firmware.objects.filter(
             pk=firmware.pk, status__in=[FirmwareStatus.UNVERIFIED, FirmwareStatus.VERIFICATION_FAILED]
         ).update(status=FirmwareStatus.VERIFIED)
@@ -242,7 +245,7 @@ def exclusion_message(name: str, code: str) -> ValidationError:
 def _launch(
     campaign: Campaign,
     firmware: Firmware,
-    device_ids: Sequence[int],
+    device_names: Sequence[str],
     actor: User | None,
     now: datetime,
     action: str,
@@ -256,7 +259,8 @@ def _launch(
     try:
         with transaction.atomic():
             campaign.save(force_insert=True)
-            _choose(campaign, device_ids)
+            if campaign.region == Region.DIRECTIONAL:
+                named.choose(campaign, device_names)
             audit.record(
                 firmware.account_id,
                 actor,
@@ -273,17 +277,6 @@ def _launch(
             ) from error
         raise
     return campaign
-
-
-def _choose(campaign: Campaign, device_ids: Sequence[int]) -> None:
-    """Store the devices of a directional campaign: up to a million, a statement for each few thousand."""
-    for ids in sql.chunks(device_ids, 10_000):
-        source, parameters = sql.rows("v", {"device_id": "bigint"}, [(pk,) for pk in ids])
-        sql.execute(
-            "INSERT INTO campaigns_campaigndevice (campaign_id, device_id) "  # noqa: S608  (names are ours)
-            f"SELECT %s, v.device_id FROM {source}",
-            [campaign.pk, *parameters],
-        )
 
 
 def cancel_campaign(

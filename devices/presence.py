@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from devices import sql
-from devices.models import BrokerEpoch, Channel, DevicePresence
+from devices.models import BrokerEpoch, Channel, DevicePresence, DevicePresenceQuerySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,12 @@ def lock(device_ids: Collection[int]) -> dict[int, datetime | None]:
     """Lock these devices' presence rows; {device id: reserved until} of those that exist."""
     rows = DevicePresence.objects.locked(sorted(set(device_ids)))
     return dict(rows.values_list("device_id", "reserved_until"))
+
+
+def hold(rows: DevicePresenceQuerySet) -> None:
+    """Lock these presence rows, which come in id order, without reading them."""
+    statement, parameters = rows.select_for_update().values("device_id").query.sql_with_params()
+    sql.execute(f"SELECT COUNT(*) FROM ({statement}) held", parameters)  # noqa: S608  (Django's own statement)
 
 
 def reserve(device_ids: Sequence[int], until: datetime) -> None:

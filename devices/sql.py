@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection, transaction
-from django.db.models.expressions import RawSQL
+
+T = TypeVar("T")
 
 
 def adapt(value: Any) -> Any:
@@ -39,13 +40,6 @@ def rows(alias: str, columns: dict[str, str], values: Sequence[Sequence[Any]]) -
     return f"(SELECT {picks} FROM json_each(%s)) AS {alias}", [text]  # noqa: S608  (names are ours)
 
 
-def listed(ids: Sequence[int]) -> RawSQL:
-    """Any number of ids as one parameter, for `id__in=`: a list of them has a limit on SQLite."""
-    if connection.vendor == "postgresql":
-        return RawSQL("SELECT unnest(%s::bigint[])", [list(ids)])
-    return RawSQL("SELECT value FROM json_each(%s)", [json.dumps(list(ids))])
-
-
 def execute(sql: str, parameters: Iterable[Any]) -> list[tuple[Any, ...]]:
     """Run one statement; the rows it returns, or none."""
     with connection.cursor() as cursor:
@@ -64,6 +58,6 @@ def snapshot() -> Iterator[None]:
         yield
 
 
-def chunks(ids: Sequence[int], size: int = 1000) -> Iterable[Sequence[int]]:
+def chunks(values: Sequence[T], size: int = 1000) -> Iterable[Sequence[T]]:
     """Slices small enough for every database's limit on parameters."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+    return (values[start : start + size] for start in range(0, len(values), size))

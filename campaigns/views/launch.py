@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, ngettext
 from django.views.decorators.http import require_GET
 
-from campaigns import chosen, selection, services, tasks
+from campaigns import chosen, named, selection, services, tasks
 from campaigns.export import csv_response, csv_text
 from campaigns.forms import SHOWN_NAMES, BatchForm, ValidateForm
 from campaigns.models import Campaign
@@ -155,7 +155,7 @@ def batch(request: Staff, pk: int) -> HttpResponse:
         campaign, _new = launch_once(
             firmware,
             request.POST.get("token", ""),
-            lambda: services.launch_batch(firmware, form.plan(), actor=request.user),
+            lambda: services.launch_batch(firmware, form.plan(), planned=planned, actor=request.user),
         )
     except RefusedError as error:
         return _preview(request, firmware, form, planned, error)
@@ -269,7 +269,7 @@ def result(request: Staff, pk: int) -> HttpResponseBase:
     names = chosen.kept(request.GET.get("list", ""))
     if firmware.product is None or names is None:
         return HttpResponse(_("This list is no longer kept. Make the preview again."), status=404)
-    _ids, excluded = selection.exclusion_reasons(firmware, names, request.GET.getlist("version"))
+    excluded = named.look(firmware, names, request.GET.getlist("version")).excluded
     taken = _("taken in")
     words = {code: _(text) for code, text in EXCLUDED_IN_SHORT.items()}
 

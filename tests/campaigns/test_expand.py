@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from campaigns import expand, services
+from campaigns import expand, named, services
 from campaigns.models import Campaign, UpdateTask
-from campaigns.states import Busy, CampaignStatus, Policy, Reason, TaskStatus
+from campaigns.states import Busy, CampaignStatus, Policy, Reason, Region, TaskStatus
 from devices.models import Device, DevicePresence
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts, status_of
-from tests.factories import CampaignFactory, FirmwareFactory, TaskFactory
+from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory, TaskFactory
 
 Fleet = Callable[..., list[Device]]
 
@@ -99,6 +99,23 @@ def test_an_expansion_that_was_cut_off_goes_on_behind_its_cursor(
     assert counts(campaign) == {"QUEUED": 2}
     assert expand.expand(campaign.pk, now, chunk=2) is True
     assert counts(campaign) == {"QUEUED": 5}
+
+
+def test_a_stretch_ends_among_other_products_devices_and_chosen_ones_without_missing_any(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    mine = []
+    for _ in range(3):
+        mine += fleet(2)
+        DeviceFactory.create_batch(2, version="1.0.0", online=True)
+    everybody = CampaignFactory.create(firmware=firmware, expanded_at=None)
+    expand.expand(everybody.pk, now, chunk=3)
+    assert set(UpdateTask.objects.values_list("device", flat=True)) == {device.pk for device in mine}
+    some = CampaignFactory.create(firmware=firmware, region=Region.DIRECTIONAL, expanded_at=None)
+    named.choose(some, [device.name for device in mine[1:]])
+    expand.expand(some.pk, now, chunk=2)
+    tasks = UpdateTask.objects.filter(campaign=some)
+    assert set(tasks.values_list("device", flat=True)) == {device.pk for device in mine[1:]}
 
 
 def test_a_repeated_expansion_gives_nobody_a_second_task(

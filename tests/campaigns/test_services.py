@@ -120,7 +120,7 @@ def test_a_directional_batch_takes_the_intersection_and_tells_why_the_others_are
         region=Region.DIRECTIONAL, device_names=[right.name, other.name, "ghost"], source_versions=["1.0.0"]
     )
     planned = services.check_plan(firmware, plan, now)
-    assert planned.device_ids == [right.pk]
+    assert planned.preview.matching == 1
     assert planned.excluded == {other.name: "other_version", "ghost": "unknown"}
 
 
