@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from campaigns import live
 from campaigns.models import Campaign
 from campaigns.views.details import CAMPAIGNS_SHOWN
+from firmware.models import Firmware
 from otaplatform.accounts.models import Account, User
 from otaplatform.accounts.scope import ALL_ACCOUNTS, SESSION_KEY
 
@@ -90,16 +91,18 @@ class CampaignsConsumer(AsyncJsonWebsocketConsumer):
             return None
         if not user.is_superuser and user.account_id is None:
             return None
-        wanted = self.scope["url_route"]["kwargs"]
-        if not wanted:
-            return Audience([live.account_group(pk) for pk in self._accounts(user)], [])
-        campaigns = Campaign.objects.filter(**wanted).order_by("-id")
-        if not user.is_superuser:
-            campaigns = campaigns.filter(account=user.account_id)
-        found = list(campaigns[:CAMPAIGNS_SHOWN])
-        if not found and "pk" in wanted:
-            return None
-        return Audience([live.campaign_group(each.pk) for each in found], found)
+        account = None if user.is_superuser else user.account
+        match self.scope["url_route"]["kwargs"]:
+            case {"pk": pk}:
+                campaign = Campaign.objects.of(account).filter(pk=pk).first()
+                return None if campaign is None else Audience([live.campaign_group(pk)], [campaign])
+            case {"firmware": pk}:
+                if not Firmware.objects.of(account).filter(pk=pk).exists():
+                    return None
+                campaigns = Campaign.objects.of(account).filter(firmware=pk).order_by("-id")
+                return Audience([live.firmware_group(pk)], list(campaigns[:CAMPAIGNS_SHOWN]))
+            case _:
+                return Audience([live.account_group(pk) for pk in self._accounts(user)], [])
 
     def _accounts(self, user: User) -> list[int]:
         """The accounts that the user's pages show; a superuser's choice is in the session."""

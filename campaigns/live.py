@@ -43,8 +43,13 @@ def campaign_group(campaign_id: int) -> str:
     return f"campaign.{campaign_id}"
 
 
+def firmware_group(firmware_id: int) -> str:
+    """The group of a firmware's Update Details, which campaigns launched later belong to as well."""
+    return f"firmware.{firmware_id}"
+
+
 def account_group(account_id: int) -> str:
-    """The dashboard's group: the ids of campaigns with news."""
+    """The dashboard's group: campaigns with news, without their rows."""
     return f"account.{account_id}"
 
 
@@ -100,22 +105,21 @@ def changed(campaign_ids: Iterable[int], *, device_ids: Iterable[int] = ()) -> N
         if len(wanted[pk]) < MAX_ROWS:
             wanted[pk].append(task)
     messages = _messages(campaigns, wanted)
-    accounts = {campaign.pk: campaign.account_id for campaign in campaigns}
     try:
-        async_to_sync(_send)(messages, accounts)
+        async_to_sync(_send)({campaign.pk: campaign for campaign in campaigns}, messages)
     except Exception:
         # Whatever the channel layer's state, the reports behind this news are safely stored.
         logger.warning("live message not sent", exc_info=True)
 
 
-async def _send(messages: list[CampaignMessage], accounts: dict[int, int]) -> None:
+async def _send(campaigns: dict[int, Campaign], messages: list[CampaignMessage]) -> None:
     layer: Any = get_channel_layer()
     if layer is None:
         return
     for message in messages:
-        event = {"type": "news", "message": message}
-        await layer.group_send(campaign_group(message["campaign"]), event)
+        campaign = campaigns[message["campaign"]]
+        for group in (campaign_group(campaign.pk), firmware_group(campaign.firmware_id)):
+            await layer.group_send(group, {"type": "news", "message": message})
         await layer.group_send(
-            account_group(accounts[message["campaign"]]),
-            {"type": "news", "message": {**message, "tasks": []}},
+            account_group(campaign.account_id), {"type": "news", "message": {**message, "tasks": []}}
         )

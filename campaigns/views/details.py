@@ -114,8 +114,8 @@ class View:
 
     @property
     def socket(self) -> str:
-        if self.campaign:
-            return f"/ws/campaigns/{self.campaign.pk}/"
+        if campaign := self.campaign or self.filtered:
+            return f"/ws/campaigns/{campaign.pk}/"
         return f"/ws/firmware/{self.firmware.pk}/"
 
 

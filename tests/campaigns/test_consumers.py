@@ -1,6 +1,7 @@
 """The sockets of the live pages: who may listen, and that nothing is missed."""
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from campaigns.routing import websocket_urlpatterns
 from campaigns.states import TaskStatus
 from otaplatform.accounts.models import User
 from otaplatform.accounts.roles import VIEWER
-from tests.factories import CampaignFactory, TaskFactory, UserFactory
+from tests.factories import CampaignFactory, FirmwareFactory, TaskFactory, UserFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,6 +87,21 @@ async def test_the_dashboard_hears_of_every_campaign_of_its_account_only() -> No
     await page.leave()
 
 
+async def test_a_firmwares_page_hears_of_a_batch_that_is_launched_after_it_was_opened() -> None:
+    campaign, _task, user = await sync_to_async(prepare)()
+    unused = await sync_to_async(FirmwareFactory.create)(product=campaign.product, version="9.0.0")
+    for firmware, known in ((campaign.firmware, 1), (unused, 0)):
+        page = Page(f"/ws/firmware/{firmware.pk}/", user)
+        assert (await page.connect())["type"] == "websocket.accept"
+        if known:
+            await page.hear()
+        launched = await sync_to_async(CampaignFactory.create)(firmware=firmware)
+        await sync_to_async(live.changed)([launched.pk])
+        (news,) = await page.hear()
+        assert news["campaign"] == launched.pk
+        await page.leave()
+
+
 async def test_a_row_of_another_campaign_is_not_told() -> None:
     campaign, _task, user = await sync_to_async(prepare)()
     foreign = await sync_to_async(TaskFactory.create)()
@@ -111,8 +127,9 @@ def strangers(campaign: Campaign) -> list[Any]:
 
 async def test_nobody_else_gets_in() -> None:
     campaign, _task, _user = await sync_to_async(prepare)()
-    for stranger in await sync_to_async(strangers)(campaign):
-        answer = await Page(f"/ws/campaigns/{campaign.pk}/", stranger).connect()
+    pages = (f"/ws/campaigns/{campaign.pk}/", f"/ws/firmware/{campaign.firmware_id}/")
+    for stranger, path in product(await sync_to_async(strangers)(campaign), pages):
+        answer = await Page(path, stranger).connect()
         assert (answer["type"], answer["code"]) == ("websocket.close", 4403)
 
 
