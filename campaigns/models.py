@@ -188,13 +188,15 @@ class UpdateTaskQuerySet(models.QuerySet["UpdateTask"]):
         return self.filter(status__in=TABS[tab])
 
     def of_devices_named(self, prefix: str, products: Sequence[int]) -> "UpdateTaskQuerySet":
-        """Tasks of devices of these products whose name begins with a prefix; removed devices are not found.
+        """Tasks of devices of these products whose name begins with a prefix, those removed since too.
 
         A few devices are looked up first, because then an index leads to their tasks; a prefix of many is
         soon met while walking the tasks.
         """
-        devices = Device.objects.present().filter(product__in=products).named_from(prefix)
-        few = list(devices.values_list("id", flat=True)[: FEW + 1])
+        devices = Device.objects.filter(product__in=products).named_from(prefix)
+        # Present and removed devices each have an index of their own; their union would use neither.
+        each = (devices.present(), devices.filter(removed_at__isnull=False))
+        few = [pk for some in each for pk in some.values_list("id", flat=True)[: FEW + 1]]
         if len(few) <= FEW:
             return self.filter(device__in=few)
         return self.filter(device__in=devices.values("id"))

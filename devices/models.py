@@ -125,8 +125,16 @@ class Device(models.Model):
                 violation_error_message=_("The product already has a device of this name."),
             )
         ]
-        # Expansion and device lists walk a product's devices in id order.
-        indexes = [models.Index(fields=["product", "id"], name="device_by_product")]
+        indexes = [
+            # Expansion and device lists walk a product's devices in id order.
+            models.Index(fields=["product", "id"], name="device_by_product"),
+            # The search of update tasks by name; the unique constraint's index serves the present ones.
+            models.Index(
+                fields=["product", "name"],
+                condition=Q(removed_at__isnull=False),
+                name="removed_device_by_name",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -319,6 +319,15 @@ def test_failures_are_filtered_by_reason_and_devices_by_how_their_name_begins(
     assert names_of(console.get(url, {"tab": "failed", "q": "nothing"})) == []
 
 
+def test_the_tasks_of_a_removed_device_are_found_by_its_name(console: Any, running: Campaign) -> None:
+    failed = UpdateTask.objects.get(reason=Reason.DOWNLOAD)
+    Device.objects.filter(pk=failed.device_id).update(product=running.product, removed_at=timezone.now())
+    page = console.get(
+        reverse("campaigns:detail", args=[running.pk]), {"tab": "failed", "q": failed.device.name}
+    )
+    assert names_of(page) == [failed.device.name]
+
+
 def test_a_filter_by_campaign_narrows_the_firmwares_page(
     console: Any, running: Campaign, firmware: Firmware
 ) -> None:
