@@ -179,11 +179,17 @@ def start_scheduled(campaign_id: int, now: datetime | None = None, *, chunk: int
 
 
 def start(
-    campaign: Campaign, device_ids: Sequence[int], now: datetime, before: Sequence[TaskStatus]
+    campaign: Campaign,
+    device_ids: Sequence[int],
+    now: datetime,
+    before: Sequence[TaskStatus],
+    *,
+    task_ids: Sequence[int] | None = None,
 ) -> set[int]:
     """Queue these devices' tasks that are in one of the `before` statuses; a busy device's task conflicts.
 
-    Returns the ids of the tasks that moved. Used at the scheduled time and by "update again".
+    Each device's last task in the campaign is meant, or its last among `task_ids`. Returns the ids of the
+    tasks that moved. Used at the scheduled time and by "update again".
     """
     with transaction.atomic():
         # Running, and held so until the tasks are there: else it could be completed in between.
@@ -198,12 +204,10 @@ def start(
         if campaign.busy == Busy.REPLACE:
             counts.update(replace_waiting(campaign, device_ids, now))
         states = []
-        latest = (
-            UpdateTask.objects.filter(campaign=campaign, device__in=rows)
-            .values("device")
-            .annotate(last=Max("id"))
-            .values_list("last", flat=True)
-        )
+        tasks = UpdateTask.objects.filter(campaign=campaign, device__in=rows)
+        if task_ids is not None:
+            tasks = tasks.filter(id__in=task_ids)
+        latest = tasks.values("device").annotate(last=Max("id")).values_list("last", flat=True)
         busy = set(
             UpdateTask.objects.filter(device__in=rows, status__in=ACTIVE).values_list("device_id", flat=True)
         )

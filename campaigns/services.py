@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -370,21 +371,26 @@ def update_again(
     actor: User | None = None,
     now: datetime | None = None,
 ) -> int:
-    """Start failed or canceled tasks over: these, or all failed ones (of one reason); how many started.
+    """Start failed or canceled tasks over: exactly these, or all failed ones (of one reason); how many did.
 
-    A device that is busy with another task meanwhile is left as it is. A finished campaign runs again.
+    A device that a dynamic batch matched several times has several tasks. "All" means its last one: what
+    failed before that is history. A device that is busy with another task, or named with two of its tasks,
+    starts one at most. A finished campaign runs again.
     RefusedError: it has not started yet, or is still being canceled.
     """
     now = now or timezone.now()
     tasks = UpdateTask.objects.filter(campaign=campaign)
     if task_ids is not None:
-        tasks = tasks.filter(id__in=list(task_ids), status__in=[TaskStatus.FAILED, TaskStatus.CANCELED])
+        before = [TaskStatus.FAILED, TaskStatus.CANCELED]
+        tasks = tasks.filter(id__in=list(task_ids), status__in=before)
     else:
-        tasks = tasks.filter(status=TaskStatus.FAILED)
+        before = [TaskStatus.FAILED]
+        later = tasks.filter(device=OuterRef("device"), module=OuterRef("module"), id__gt=OuterRef("pk"))
+        tasks = tasks.filter(~Exists(later), status__in=before)
         if reason:
             tasks = tasks.filter(reason=Reason(reason))
-    devices = list(tasks.order_by("id").values_list("device_id", flat=True))
-    if not devices:
+    chosen = list(tasks.order_by("id").values_list("id", "device_id"))
+    if not chosen:
         return 0
     with transaction.atomic():
         row = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
@@ -393,9 +399,9 @@ def update_again(
         if row.canceling and UpdateTask.objects.filter(campaign=row, status__in=row.canceling).exists():
             raise RefusedError(_("The batch is still being canceled."), code="is_canceling")
         Campaign.objects.filter(pk=row.pk).update(canceling=[])
-        audit.record(campaign.account_id, actor, "tasks.restarted", campaign, now=now, devices=len(devices))
-    before = [TaskStatus.FAILED, TaskStatus.CANCELED] if task_ids is not None else [TaskStatus.FAILED]
+        audit.record(campaign.account_id, actor, "tasks.restarted", campaign, now=now, devices=len(chosen))
     started = 0
-    for start in range(0, len(devices), expand.CHUNK):
-        started += len(expand.start(campaign, devices[start : start + expand.CHUNK], now, before))
+    for start in range(0, len(chosen), expand.CHUNK):
+        ids, devices = zip(*chosen[start : start + expand.CHUNK], strict=True)
+        started += len(expand.start(campaign, devices, now, before, task_ids=ids))
     return started

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from campaigns import expand, services, sweep
+from campaigns import expand, moves, services, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.services import Plan, RefusedError
 from campaigns.states import CampaignStatus, Policy, Region, TaskStatus
@@ -168,8 +168,6 @@ def test_update_again_starts_failed_ones_over_and_reopens_a_finished_batch(
     fleet(2)
     campaign = launched(firmware, now)
     UpdateTask.objects.update(status=TaskStatus.FAILED, reason="DOWNLOAD", attempt=3)
-    from campaigns import moves
-
     moves.recount([campaign.pk], repair=True)
     Campaign.objects.update(status=CampaignStatus.COMPLETED)
     assert services.update_again(campaign, reason="BURN", now=now) == 0
@@ -177,6 +175,43 @@ def test_update_again_starts_failed_ones_over_and_reopens_a_finished_batch(
     campaign.refresh_from_db()
     assert campaign.status == CampaignStatus.IN_PROGRESS
     assert set(UpdateTask.objects.values_list("status", "attempt", "reason")) == {("QUEUED", 1, "")}
+
+
+def matched_twice(firmware: Firmware, device: Device) -> tuple[Campaign, UpdateTask, UpdateTask]:
+    """A dynamic batch, and the tasks of a device that it took in two times; both failed."""
+    campaign = CampaignFactory.create(firmware=firmware, policy=Policy.DYNAMIC)
+    failed = {"campaign": campaign, "device": device, "status": TaskStatus.FAILED}
+    older = TaskFactory.create(**failed, reason="DOWNLOAD", match_number=1)
+    newer = TaskFactory.create(**failed, reason="TIMEOUT", match_number=2)
+    moves.recount([campaign.pk], repair=True)
+    return campaign, older, newer
+
+
+def test_update_again_starts_exactly_the_task_that_was_named(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    campaign, older, newer = matched_twice(firmware, *fleet(1))
+    assert services.update_again(campaign, task_ids=[older.pk], now=now) == 1
+    assert dict(UpdateTask.objects.values_list("id", "status")) == {older.pk: "QUEUED", newer.pk: "FAILED"}
+    assert services.update_again(campaign, task_ids=[newer.pk], now=now) == 0, "the device is busy"
+
+
+def test_a_device_named_by_two_of_its_tasks_starts_the_later_one(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    campaign, older, newer = matched_twice(firmware, *fleet(1))
+    assert services.update_again(campaign, task_ids=[older.pk, newer.pk], now=now) == 1
+    assert dict(UpdateTask.objects.values_list("id", "status")) == {older.pk: "FAILED", newer.pk: "QUEUED"}
+
+
+def test_update_all_again_leaves_failures_that_a_later_task_has_overtaken(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    campaign, _older, newer = matched_twice(firmware, *fleet(1))
+    assert services.update_again(campaign, reason="DOWNLOAD", now=now) == 0
+    assert services.update_again(campaign, reason="TIMEOUT", now=now) == 1
+    newer.refresh_from_db()
+    assert newer.status == TaskStatus.QUEUED
 
 
 def test_a_selection_of_tasks_is_canceled_within_its_own_batch_only(
