@@ -6,12 +6,13 @@ from django.urls import include, path
 from campaigns.downloads import download
 from firmware.links import PATH
 from otaplatform.health import healthz
-from otaplatform.views import remove_sample_product
+from otaplatform.views import fleet_now, remove_sample_product
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path(f"{PATH}/<token>", download),
     path("", include("otaplatform.accounts.urls")),
+    path("fleet.json", fleet_now, name="fleet_now"),
     path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),
     path("api/v1/", include("otaplatform.api.urls")),
     path("", include("otaplatform.api.console_urls")),

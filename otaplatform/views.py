@@ -1,14 +1,36 @@
 """Pages that span all apps."""
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET
 
+from devices import fleet
 from devices.models import Product
 from otaplatform.accounts.pages import page_context
 from otaplatform.accounts.scope import Staff, account_scope, require
+from otaplatform.console import online_count, reports_per_minute
 from otaplatform.sample import remove_sample
+
+
+@require_GET
+@require("devices.view_device")
+def fleet_now(request: Staff) -> JsonResponse:
+    """The figures of the header and the dashboard as they stand now, ready to be shown: {place: text}."""
+    account = account_scope(request)
+    totals, online, reports = fleet.totals(account), online_count(account), reports_per_minute(account)
+    words = ngettext("%(shown)s device online", "%(shown)s devices online", online)
+    return JsonResponse(
+        {
+            "online_words": words % {"shown": f"{online:,}"},
+            "online": f"{online:,}",
+            "registered": f"{totals.registered:,}",
+            "activated": f"{totals.activated:,}",
+            "reports": "–" if reports is None else f"{reports:,}",
+        }
+    )
 
 
 @require("devices.delete_product")

@@ -124,7 +124,8 @@ def updates_overview(context: dict[str, Any]) -> dict[str, Any] | None:
     if not request.user.has_perm("campaigns.view_campaign"):
         return None
     found = overview.overview(context.get("account"))
-    return {"figures": found, "live": live_config("/ws/updates/", dict(found.tabs))}
+    live = live_config("/ws/updates/", found.tabs, watched=["succeeded", "failed"])
+    return {"figures": found, "live": live}
 
 
 @register.inclusion_tag("campaigns/device_tasks.html")

@@ -38,15 +38,17 @@ def the_campaign(request: HttpRequest, pk: int) -> Campaign:
     return get_object_or_404(rows, pk=pk)
 
 
-def live_config(socket: str, tabs: Mapping[int, Mapping[str, int]], *, tab: str = "") -> dict[str, Any]:
+def live_config(
+    socket: str, tabs: Mapping[int, Mapping[str, int]], *, watched: Sequence[str] = ()
+) -> dict[str, Any]:
     """What live.js needs: where to listen, the counts {campaign: {tab: tasks}} it starts from, its words.
 
-    `tab` is the one whose rows the page lists, if any.
+    `watched` are the tabs of which the page shows more than counts: it is fetched anew when one changes.
     """
     return {
         "socket": socket,
         "campaigns": {str(pk): counts for pk, counts in tabs.items()},
-        "tab": tab,
+        "watched": watched,
         "zone": timezone.get_current_timezone_name(),
         "words": {
             "downloading": _("Downloading, reported just now."),

@@ -179,7 +179,7 @@ def _details(request: HttpRequest, view: View) -> HttpResponseBase:
         live=live_config(
             view.socket,
             {pk: live.tab_counts(dict(counts)) for pk, counts in view.shown_totals.items()},
-            tab=view.tab,
+            watched=[view.tab],
         ),
         eta=_eta(view.campaign, counts, now) if view.campaign else None,
         is_open=view.campaign is not None

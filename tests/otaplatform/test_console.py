@@ -12,6 +12,8 @@ from django.test import Client
 from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisDown
 
+from devices.models import Product
+from devices.services import register_device
 from otaplatform.accounts.models import User
 from otaplatform.accounts.roles import ADMINISTRATOR, VIEWER
 from otaplatform.console import online_count, reports_per_minute
@@ -94,8 +96,21 @@ def test_the_header_counts_the_online_devices_of_the_own_account() -> None:
     user = person()
     DeviceFactory(product=ProductFactory(account=user.account), online=True)
     DeviceFactory(online=True)
-    assert 'data-online="1"' in shown(logged_in(user))
+    assert "1 device online" in shown(logged_in(user))
     assert online_count(None) == 2
+
+
+def test_the_figures_of_the_fleet_are_asked_for_in_the_users_language_and_account() -> None:
+    user = person(language="zh-hans")
+    DeviceFactory(product=ProductFactory(account=user.account), online=True)
+    DeviceFactory(online=True)
+    register_device(Product.objects.get(account=user.account))
+    figures = logged_in(user).get("/fleet.json").json()
+    assert figures["online_words"] == "1 台设备在线"
+    # Factories make devices without counting them.
+    assert [figures[name] for name in ("online", "registered", "activated")] == ["1", "1", "0"]
+    assert logged_in(UserFactory()).get("/fleet.json").status_code == 403, "a user without a role"
+    assert Client().get("/fleet.json").status_code == 302
 
 
 def test_a_cache_that_is_down_stops_no_page(monkeypatch: pytest.MonkeyPatch) -> None:

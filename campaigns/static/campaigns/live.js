@@ -77,13 +77,15 @@
     config = JSON.parse(news.textContent);
     counts.clear();
     Object.entries(config.campaigns).forEach(([id, tabs]) => counts.set(id, tabs));
+    const added = [...fresh.querySelectorAll("[data-part]")].some((part) => !document.getElementById(part.id));
+    if (added) { location.reload(); return; }
     const chosen = new Set([...document.querySelectorAll("[data-part] input:checked[name=task]")].map((box) => box.value));
     const focused = document.activeElement?.closest("[data-part]") ? document.activeElement : null;
     document.querySelectorAll("[data-part]").forEach((part) => {
       const other = fresh.getElementById(part.id);
       if (!other || other.innerHTML === part.innerHTML) return;
-      // The tools belong to a tab; within it, what is being typed there stays.
-      if (part.dataset.tab && part.dataset.tab === other.dataset.tab) return;
+      // The tools change with their tab and the batches to choose from; what is being typed there stays.
+      if (part.dataset.tools && (part.dataset.tools === other.dataset.tools || part.contains(document.activeElement))) return;
       part.replaceChildren(...other.childNodes);
       Object.assign(part.dataset, other.dataset);
     });
@@ -100,6 +102,8 @@
 
   // ---- news: applied at most once a second ----
   const waiting = new Map();
+  // Batches with news that the page, fetched anew, still does not show, and the state that they were in.
+  const elsewhere = new Map();
   let timer = 0;
   const take = (message) => {
     const before = waiting.get(message.campaign);
@@ -115,7 +119,12 @@
     for (const message of waiting.values()) {
       const id = String(message.campaign);
       // A batch that the page does not know yet, rows that came to the open tab or left it, another state.
-      stale ||= !counts.has(id) || (config.tab && counts.get(id)[config.tab] !== message.tabs[config.tab]);
+      if (!counts.has(id)) {
+        stale ||= elsewhere.get(id) !== message.status;
+        elsewhere.set(id, message.status);
+        continue;
+      }
+      stale ||= config.watched.some((tab) => counts.get(id)[tab] !== message.tabs[tab]);
       counts.set(id, message.tabs);
       message.tasks.forEach((task) => { stale = showTask(task) || stale; });
       document.querySelectorAll("[data-status][data-campaigns]").forEach((part) => {

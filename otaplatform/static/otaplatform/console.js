@@ -58,6 +58,24 @@
     if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((menu) => { menu.open = false; });
   });
 
+  // The figures of the fleet, wherever a page shows them; a page that nobody looks at asks nothing.
+  const FLEET_EVERY = 5000;
+  const askFleet = async () => {
+    let status = 0;
+    try {
+      const answer = document.hidden ? null : await fetch("/fleet.json");
+      status = answer?.redirected ? 403 : answer?.status;
+      const figures = status === 200 ? await answer.json() : {};
+      document.querySelectorAll("[data-fleet]").forEach((place) => {
+        const text = figures[place.dataset.fleet];
+        if (text && place.textContent !== text) place.textContent = text;
+      });
+    } catch { /* The next time may do better. */ }
+    // Somebody who logged out, or may no longer look, is not asked about again.
+    if (status !== 403) setTimeout(askFleet, FLEET_EVERY);
+  };
+  if (document.querySelector("[data-fleet]")) setTimeout(askFleet, FLEET_EVERY);
+
   // Browsers offer the clipboard to secure pages only; on plain http the old command still works.
   const copy = async (text) => {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
