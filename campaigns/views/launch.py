@@ -23,7 +23,7 @@ from campaigns.export import csv_response, csv_text
 from campaigns.forms import SHOWN_NAMES, BatchForm, ValidateForm
 from campaigns.models import Campaign
 from campaigns.services import Planned, RefusedError
-from campaigns.states import Policy
+from campaigns.states import Busy, Policy
 from campaigns.views.common import page, the_firmware
 from devices.models import DevicePresence, DeviceVersion
 from firmware.models import Firmware
@@ -220,6 +220,8 @@ def _preview(
         hidden.append(
             ("device_list", key) if len(names) > SHOWN_NAMES else ("device_names", "\n".join(names))
         )
+    form.data = form.data.copy()
+    form.data.setdefault("busy", Busy.LEAVE.value)
     preview = planned.preview
     busy = Campaign.objects.in_bulk(list(preview.busy_by_campaign))
     reasons = Counter(planned.excluded.values())

@@ -196,6 +196,7 @@ def test_busy_devices_are_named_by_batch_and_may_be_replaced(
     url = reverse("campaigns:batch", args=[firmware.pk])
     preview = console.post(url, batch_form())
     assert preview.context["busy_by_campaign"] == [(other, 1)]
+    assert preview.context["form"]["busy"].value() == "leave"
     console.post(url, batch_form(step="launch", accept_unproven="on", busy="replace"))
     expand.expand(Campaign.objects.get(firmware=firmware).pk)
     waiting.refresh_from_db()
