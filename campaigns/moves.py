@@ -13,7 +13,7 @@ from django.db.models import Count
 
 from campaigns.life import Event, State
 from campaigns.models import CampaignCounter, TaskEvent, UpdateTask, UpdateTaskQuerySet
-from campaigns.states import CampaignStatus, EventKind, TaskStatus
+from campaigns.states import CampaignStatus, EventKind, TaskStatus, check_move
 from devices import counters, sql
 
 # A chatty device may not fill the history with reports that changed nothing.
@@ -129,6 +129,38 @@ def _progress(states: Sequence[State], now: datetime) -> set[int]:
         [now, *parameters],
     )
     return {row[0] for row in rows}
+
+
+def cancel_unpushed(task_ids: Sequence[int], before: TaskStatus, now: datetime) -> set[int]:
+    """Cancel those of these tasks that still are in this status and were never pushed: the ids moved.
+
+    What `life.cancel` makes of such a task, without reading it. The counters are the caller's.
+    """
+    check_move(before.value, TaskStatus.CANCELED)
+    source, parameters = sql.rows("v", {"task_id": "bigint"}, [(pk,) for pk in task_ids])
+    rows = sql.execute(
+        "UPDATE campaigns_updatetask SET status = 'CANCELED', ready_at = NULL, stray_until = NULL, "  # noqa: S608  (ours)
+        f"changed_at = %s FROM {source} WHERE campaigns_updatetask.id = v.task_id "
+        "AND campaigns_updatetask.status = %s AND campaigns_updatetask.pushed_at IS NULL "
+        "RETURNING campaigns_updatetask.id, campaigns_updatetask.attempt",
+        [now, *parameters, before.value],
+    )
+    add_events(
+        [
+            (
+                pk,
+                Event(
+                    EventKind.MOVED,
+                    now,
+                    before=before.value,
+                    after=TaskStatus.CANCELED.value,
+                    attempt=attempt,
+                ),
+            )
+            for pk, attempt in rows
+        ]
+    )
+    return {pk for pk, _ in rows}
 
 
 def add_events(events: Sequence[tuple[int, Event]]) -> None:

@@ -19,6 +19,7 @@ from campaigns.states import (
     FINAL,
     OPEN,
     UPDATING,
+    WAITING,
     CampaignStatus,
     Policy,
     Reason,
@@ -127,6 +128,24 @@ def lower_ghosts(limit: int = CHUNK, *, chunks: int = 20) -> None:
             return
 
 
+def expire(now: datetime | None = None) -> set[int]:
+    """Devices that ask (HTTPS, CoAP) and were not heard of for too long go offline; the campaigns touched.
+
+    What they had been given and not begun goes back to the queue, as for a lost connection.
+    """
+    now = now or timezone.now()
+    applied = Applied()
+    with transaction.atomic():
+        gone = presence.expire(now)
+        for ids in sql.chunks(gone):
+            states = moves.read(UpdateTask.objects.filter(device__in=ids, status=TaskStatus.NOTIFIED))
+            for state in states:
+                life.on_down(state, now)
+            reports.settle(states, now, applied)
+        moves.add_counts(applied.counts)
+    return applied.campaigns
+
+
 def finish(now: datetime | None = None) -> set[int]:
     """Complete campaigns that have nothing left to do."""
     now = now or timezone.now()
@@ -149,6 +168,30 @@ def finish(now: datetime | None = None) -> set[int]:
 
 def cancel_some(campaign: Campaign, now: datetime, *, limit: int = CHUNK) -> bool:
     """Cancel a chunk of what a running cancel still has to end; False when nothing is left."""
+    return _cancel_unpushed(campaign, now, limit * 5) or _cancel_pushed(campaign, now, limit)
+
+
+def _cancel_unpushed(campaign: Campaign, now: datetime, limit: int) -> bool:
+    """Those whose device knows nothing of them: no word of it can be on its way, so one statement does."""
+    for status in sorted(WAITING.intersection(campaign.canceling)):
+        with transaction.atomic():
+            tasks = UpdateTask.objects.filter(campaign=campaign, status=status, pushed_at__isnull=True)
+            found = list(tasks.order_by("id").values_list("id", "device_id")[:limit])
+            if not found:
+                continue
+            devices = DevicePresence.objects.filter(pk__in=[device for _, device in found])
+            presence.hold(devices.order_by("device_id"))
+            moved = moves.cancel_unpushed([pk for pk, _ in found], TaskStatus(status), now)
+            applied = Applied()
+            applied.counts.update({(campaign.pk, status): -len(moved)})
+            applied.counts.update({(campaign.pk, TaskStatus.CANCELED.value): len(moved)})
+            dynamic.enrol([], now, applied, ended=[device for pk, device in found if pk in moved])
+            moves.add_counts(applied.counts)
+        return True
+    return False
+
+
+def _cancel_pushed(campaign: Campaign, now: datetime, limit: int) -> bool:
     with transaction.atomic():
         tasks = UpdateTask.objects.filter(campaign=campaign, status__in=campaign.canceling).order_by("id")
         ids = list(tasks.values_list("id", "device_id")[:limit])
@@ -166,7 +209,7 @@ def cancel_some(campaign: Campaign, now: datetime, *, limit: int = CHUNK) -> boo
     return True
 
 
-def resume_cancels(now: datetime | None = None, *, chunks: int = 20) -> set[int]:
+def resume_cancels(now: datetime | None = None, *, chunks: int = 40) -> set[int]:
     """Go on with cancels that were cut off or are too large for one request."""
     now = now or timezone.now()
     touched = set()

@@ -220,8 +220,9 @@ def _preview(
         hidden.append(
             ("device_list", key) if len(names) > SHOWN_NAMES else ("device_names", "\n".join(names))
         )
-    form.data = form.data.copy()
-    form.data.setdefault("busy", Busy.LEAVE.value)
+    shown = request.POST.copy()
+    shown.setdefault("busy", Busy.LEAVE.value)
+    form.data = shown
     preview = planned.preview
     busy = Campaign.objects.in_bulk(list(preview.busy_by_campaign))
     reasons = Counter(planned.excluded.values())

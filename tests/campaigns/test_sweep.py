@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from campaigns import dispatch, life, moves, services, sweep
-from campaigns.models import Campaign, UpdateTask
-from campaigns.states import CampaignStatus, Policy, TaskStatus
+from campaigns.models import Campaign, TaskEvent, UpdateTask
+from campaigns.states import WAITING, CampaignStatus, EventKind, Policy, TaskStatus
 from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
 from tests.campaigns.conftest import counts
 from tests.factories import CampaignFactory, TaskFactory
@@ -186,6 +186,25 @@ def test_a_task_that_an_enrolment_slipped_into_a_canceled_batch_is_canceled_too(
     sweep.resume_cancels(now + timedelta(seconds=61))
     campaign.refresh_from_db()
     assert campaign.canceling == []
+
+
+def test_a_cancel_tells_the_history_of_every_task_and_reserves_only_devices_that_were_pushed_to(
+    updating: Callable[..., UpdateTask], campaign: Campaign, now: datetime
+) -> None:
+    waiting = [
+        updating(status=status, pushed_at=None, acknowledged_at=None, attempt=attempt)
+        for attempt, status in enumerate(sorted(WAITING), start=1)
+    ]
+    pushed = [updating(status=TaskStatus.QUEUED), updating(status=TaskStatus.IN_PROGRESS, progress=40)]
+    services.cancel_campaign(campaign, now=now)
+    assert counts(campaign) == {"CANCELED": 5}
+    told = TaskEvent.objects.filter(kind=EventKind.MOVED).values_list(
+        "task", "before", "after", "attempt", "at"
+    )
+    assert set(told) == {(task.pk, task.status, "CANCELED", task.attempt, now) for task in waiting + pushed}
+    assert not UpdateTask.objects.filter(ready_at__isnull=False).exists()
+    reserved = DevicePresence.objects.filter(reserved_until=now + life.RESERVE)
+    assert set(reserved.values_list("pk", flat=True)) == {task.device_id for task in pushed}
 
 
 def test_a_wider_cancel_outlives_the_end_of_a_narrower_one(
