@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from campaigns import dynamic, moves, wire
-from campaigns.life import MAX_RETURNS, Event, State
-from campaigns.models import Campaign, UpdateTask
+from campaigns.life import MAX_RETURNS, PUSH_SPACING, Event, State
+from campaigns.models import Campaign, UpdateTask, UpdateTaskQuerySet
 from campaigns.states import FINAL, UPDATING, EventKind, Reason, TaskStatus
 from devices import sql, topics, versions
-from devices.models import Channel, Device
+from devices.models import ASKING, Channel, Device, DevicePresence
+from devices.presence import online_time
 from firmware.errors import FileUnavailableError
 from firmware.links import make_link
 from firmware.models import Firmware, FirmwareFile, SignMethod
@@ -322,10 +324,45 @@ def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None
     QUEUED, NOTIFIED and IN_PROGRESS tasks are answered; a QUEUED one becomes NOTIFIED.
     """
     now = now or timezone.now()
-    wanted = dict(requests)
-    tasks = (
+    return _give(requests, _may_be_pulled([device for device, _ in requests], now), now)
+
+
+def offer(requests: Sequence[tuple[int, str | None]], now: datetime | None = None) -> dict[int, Push]:
+    """What goes to devices that cannot be pushed to with the answer to their version report: as `pull`.
+
+    Only what is for them (`is_offered`). Until it is downloaded it is offered again, in case the answer did
+    not arrive; a version that is still being judged is waited for. A device that is connected over MQTT is
+    pushed to instead.
+    """
+    now = now or timezone.now()
+    asking = DevicePresence.objects.online(now).filter(channel__in=ASKING)
+    rows = asking.in_bulk([device for device, _ in requests])
+    tasks = _may_be_pulled(rows, now).filter(
+        Q(status=TaskStatus.QUEUED)
+        | Q(status=TaskStatus.NOTIFIED, downloads=0, pushed_at__lte=now - PUSH_SPACING),
+        stray_until__isnull=True,
+    )
+    found = tasks.values_list("id", "device_id", "due_at", "pushed_at")
+    offered = [pk for pk, device, due_at, pushed_at in found if is_offered(due_at, pushed_at, rows[device])]
+    return _give(requests, tasks.filter(id__in=offered), now)
+
+
+def is_offered(due_at: datetime | None, pushed_at: datetime | None, presence: DevicePresence) -> bool:
+    """Whether a task is offered to a device that asks, rather than given only when it asks for an update.
+
+    Devices that are offline are not notified later: a task is offered if it became due in the device's
+    last time online, or has reached it once, or if OTA_HTTP_OFFER_LATE says so.
+    """
+    if settings.OTA_HTTP_OFFER_LATE or pushed_at is not None:
+        return True
+    online = online_time(presence)
+    return due_at is not None and online is not None and online[0] <= due_at <= online[1]
+
+
+def _may_be_pulled(device_ids: Iterable[int], now: datetime) -> UpdateTaskQuerySet:
+    return (
         UpdateTask.objects.filter(
-            device__in=list(wanted),
+            device__in=list(device_ids),
             status__in=[TaskStatus.QUEUED, *UPDATING],
             campaign__is_paused=False,
             campaign__status="in_progress",
@@ -335,6 +372,12 @@ def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None
         .exclude(device__presence__reserved_until__gt=now)
         .order_by("id")
     )
+
+
+def _give(
+    requests: Sequence[tuple[int, str | None]], tasks: UpdateTaskQuerySet, now: datetime
+) -> dict[int, Push]:
+    wanted = dict(requests)
     answers: dict[int, Push] = {}
     by_campaign: dict[int, list[State]] = defaultdict(list)
     for state in moves.read(tasks):
@@ -381,9 +424,11 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
                     continue
                 room -= 1
                 state.move(TaskStatus.NOTIFIED, now, kind=EventKind.PULLED, version=version or "")
-            else:
+                state.active_at = now
+            elif state.pushed_at is None or state.pushed_at <= now - PUSH_SPACING:
                 state.note(EventKind.PULLED, now, version=version or "")
-            state.ready_at, state.pushed_at, state.active_at = None, now, now
+            # A device that only asks again and again is not getting on: its time-out is not put off.
+            state.ready_at, state.pushed_at = None, now
             # The answer goes straight to the device that asked; there is no PUBACK to wait for.
             state.acknowledged_at, state.is_changed = now, True
             answered.append(state)

@@ -176,21 +176,40 @@ def on_down(task: State, at: datetime) -> None:
         requeue(task, at, None)
 
 
+def on_heard(task: State, at: datetime, before: tuple[datetime, datetime] | None) -> None:
+    """A device that asks (HTTPS, CoAP) is back, or has logged in again; nothing can be pushed to it.
+
+    What became due while it was online the last time (`before`: from, until) and never reached it is due
+    anew, so that it is offered now; what became due while it was away is not.
+    """
+    missed = before is not None and task.due_at is not None and before[0] <= task.due_at <= before[1]
+    if task.status == TaskStatus.QUEUED and task.pushed_at is None and (missed or task.ready_at):
+        task.due_at, task.ready_at, task.is_changed = max(at, task.due_at or at), None, True
+    elif task.status == TaskStatus.NOTIFIED or task.ready_at:
+        on_down(task, at)
+
+
 def _count_return(task: State) -> None:
     """A push that a connection outlived is one return, however often the device comes and goes after it."""
     task.returns += task.status in UPDATING
 
 
-def on_inform(task: State, version: str, at: datetime, connected_at: datetime | None) -> None:
-    """The device says what it runs. Only this makes a success."""
+def on_inform(
+    task: State, version: str, at: datetime, connected_at: datetime | None, *, asks: bool = False
+) -> None:
+    """The device says what it runs. Only this makes a success.
+
+    A device that `asks` says it again and again, for it is how it asks: that is no sign that an update goes
+    on, and does not put off the time-out.
+    """
     if version == task.to_version:
         succeed(task, at, version)
         return
-    if task.status in UPDATING:
+    if task.status in UPDATING and not asks:
         task.active_at = at
         task.is_changed = True
     if task.pushed_at is None:
-        _on_inform_before_push(task, version, at)
+        _on_inform_before_push(task, version, at, asks=asks)
     elif task.is_source(version) or not task.from_version:
         _on_return_to_source(task, version, at, connected_at)
     elif task.stray_until is None:
@@ -199,11 +218,11 @@ def on_inform(task: State, version: str, at: datetime, connected_at: datetime | 
         task.is_changed = True
 
 
-def _on_inform_before_push(task: State, version: str, at: datetime) -> None:
+def _on_inform_before_push(task: State, version: str, at: datetime, *, asks: bool) -> None:
     # Whether it still is a chosen version is asked at the push.
     if task.from_version != version:
         task.from_version, task.is_changed = version, True
-    if task.status == TaskStatus.QUEUED:
+    if task.status == TaskStatus.QUEUED and not asks:
         requeue(task, at, max(at, task.due_at or at))
 
 

@@ -20,13 +20,13 @@ from campaigns.life import RESERVE, State
 from campaigns.models import UpdateTask
 from campaigns.states import FINAL, TaskStatus
 from devices import counters, presence, versions
-from devices.models import Channel, DevicePresence
-from devices.presence import Down, Up
+from devices.models import ASKING, Channel, DevicePresence
+from devices.presence import Down, Heard, Online, Up
 from devices.versions import Inform
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Applied", "Down", "Inform", "Report", "Step", "Up", "apply", "settle"]
+__all__ = ["Applied", "Down", "Heard", "Inform", "Report", "Step", "Up", "apply", "settle"]
 
 # Rows that others keep moving under us: after this many readings the batch is given back to be retried.
 ATTEMPTS = 5
@@ -44,7 +44,8 @@ class Step:
     duplicate: bool = False
 
 
-Report = Inform | Step | Up | Down
+Report = Inform | Step | Up | Down | Heard
+_PRESENCE = (Up, Down, Heard)
 
 
 class ContendedError(RuntimeError):
@@ -54,21 +55,21 @@ class ContendedError(RuntimeError):
 def apply(reports: Sequence[Report], now: datetime | None = None) -> Applied:
     """Store a batch of reports, in arrival order. Duplicates (redelivered messages) change nothing."""
     now = now or timezone.now()
-    reports = [report for report in reports if isinstance(report, (Up, Down)) or not report.duplicate]
+    reports = [report for report in reports if isinstance(report, _PRESENCE) or not report.duplicate]
     applied = Applied()
     with transaction.atomic():
         # Taken once and in order, so that no two batches, launches or sweeps wait for each other in a ring.
         presence.lock([report.device_id for report in reports if _may_start_or_park(report)])
-        connected = presence.record([report for report in reports if isinstance(report, (Up, Down))])
+        connected = presence.record([report for report in reports if isinstance(report, _PRESENCE)])
         informs = [report for report in reports if isinstance(report, Inform)]
         recorded = versions.record(informs)
         if informs:
             presence.release([inform.device_id for inform in informs])
         by_device: dict[int, list[Report]] = defaultdict(list)
         for report in reports:
-            if not isinstance(report, (Up, Down)) or report in connected.counted:
+            if not isinstance(report, _PRESENCE) or report in connected.counted:
                 by_device[report.device_id].append(report)
-        ended = _apply_to_tasks(by_device, recorded.before, applied, now)
+        ended = _apply_to_tasks(by_device, recorded.before, connected.before, applied, now)
         informed = {(inform.device_id, inform.module) for inform in informs}
         dynamic.enrol(informed, now, applied, ended=ended, connected=connected.up)
         moves.add_counts(applied.counts)
@@ -83,6 +84,7 @@ def _may_start_or_park(report: Report) -> bool:
 def _apply_to_tasks(
     by_device: dict[int, list[Report]],
     changed: dict[versions.Key, str | None],
+    online_before: dict[Heard, Online],
     applied: Applied,
     now: datetime,
 ) -> set[int]:
@@ -97,16 +99,17 @@ def _apply_to_tasks(
         over = _last_final(
             {pk for pk in pending if _concerns_the_past(by_device[pk], changed, is_active=pk in active)}
         )
-        connected_at = dict(
-            DevicePresence.objects.filter(device__in=active).values_list("device_id", "connected_at")
-        )
+        rows = DevicePresence.objects.in_bulk(active)
         for state in states:
             for report in by_device[state.device_id]:
-                _feed(state, report, connected_at.get(state.device_id))
+                if isinstance(report, Heard):
+                    life.on_heard(state, report.at, online_before.get(report))
+                else:
+                    _feed(state, report, rows.get(state.device_id))
         for state in over:
             for report in by_device[state.device_id]:
                 if state.device_id not in active or _finishes(report, state):
-                    _feed(state, report, None)
+                    _feed(state, report)
         missed = settle(states, now, applied) | (settle(over, now, applied) - active)
         ended |= {
             state.device_id
@@ -148,7 +151,7 @@ def _last_final(device_ids: set[int]) -> list[State]:
     return moves.read(UpdateTask.objects.filter(id__in=list(latest.values_list("last", flat=True))))
 
 
-def _feed(state: State, report: Report, connected_at: datetime | None) -> None:
+def _feed(state: State, report: Report, row: DevicePresence | None = None) -> None:
     """One report onto one task; a module that is not the task's concerns it not."""
     if state.is_active:
         if isinstance(report, Up):
@@ -157,8 +160,10 @@ def _feed(state: State, report: Report, connected_at: datetime | None) -> None:
             life.on_down(state, report.at)
         elif isinstance(report, Inform):
             if report.module == state.module:
-                life.on_inform(state, report.version, report.at, connected_at)
-        elif report.module in (None, state.module):
+                asks = row is not None and row.channel in ASKING
+                connected_at = row.connected_at if row else None
+                life.on_inform(state, report.version, report.at, connected_at, asks=asks)
+        elif isinstance(report, Step) and report.module in (None, state.module):
             life.on_step(state, report.step, report.detail, report.at)
     elif isinstance(report, Inform):
         if report.module == state.module:

@@ -128,24 +128,6 @@ def lower_ghosts(limit: int = CHUNK, *, chunks: int = 20) -> None:
             return
 
 
-def expire(now: datetime | None = None) -> set[int]:
-    """Devices that ask (HTTPS, CoAP) and were not heard of for too long go offline; the campaigns touched.
-
-    What they had been given and not begun goes back to the queue, as for a lost connection.
-    """
-    now = now or timezone.now()
-    applied = Applied()
-    with transaction.atomic():
-        gone = presence.expire(now)
-        for ids in sql.chunks(gone):
-            states = moves.read(UpdateTask.objects.filter(device__in=ids, status=TaskStatus.NOTIFIED))
-            for state in states:
-                life.on_down(state, now)
-            reports.settle(states, now, applied)
-        moves.add_counts(applied.counts)
-    return applied.campaigns
-
-
 def finish(now: datetime | None = None) -> set[int]:
     """Complete campaigns that have nothing left to do."""
     now = now or timezone.now()

@@ -7,9 +7,9 @@ from typing import Any
 from celery import shared_task
 from django.db.models import Exists, OuterRef
 
+from campaigns import asking, live, moves, sweep
 from campaigns import dispatch as dispatching
 from campaigns import expand as expanding
-from campaigns import live, moves, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import CampaignStatus, TaskStatus
 from devices import sql, versions
@@ -23,6 +23,7 @@ TICKS = {
     "campaigns.tasks.expand": 5,
     "campaigns.tasks.dispatch": 2,
     "campaigns.tasks.sweep_tasks": 10,
+    "campaigns.tasks.expire": 30,
     "campaigns.tasks.finish": 5,
     "campaigns.tasks.recount": 60 * 60,
 }
@@ -67,6 +68,12 @@ def dispatch() -> None:
 @shared_task
 def sweep_tasks() -> None:
     live.changed(sweep.sweep() | sweep.resume_cancels())
+
+
+@shared_task
+def expire() -> None:
+    """Devices without a connection that have not asked for a while are offline."""
+    live.changed(asking.expire())
 
 
 @shared_task

@@ -14,11 +14,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from campaigns.dispatch import is_offered
 from campaigns.life import MAX_RETURNS
 from campaigns.models import UpdateTask
 from campaigns.states import ACTIVE, FINAL, OPEN, CampaignStatus, Reason, TaskStatus
 from devices import versions
-from devices.models import Channel, Device, DevicePresence
+from devices.models import ASKING, Channel, Device, DevicePresence
 
 SENTENCES: dict[str, Any] = {
     "disabled": gettext_lazy("The device is disabled, so it cannot connect."),
@@ -28,7 +29,13 @@ SENTENCES: dict[str, Any] = {
     "starting": gettext_lazy("The scheduled time has come; the update is about to start."),
     "retry": gettext_lazy("Attempt %(attempt)s of %(attempts)s is due at %(time)s."),
     "paused": gettext_lazy("The batch is paused."),
-    "pull": gettext_lazy("The device is reached by %(channel)s: it gets the update when it asks for it."),
+    "pull": gettext_lazy(
+        "The device asks for its updates itself (%(channel)s): it gets this one with its next version report."
+    ),
+    "pull_only": gettext_lazy(
+        "The device asks for its updates itself (%(channel)s) and was offline when this one became due: "
+        "it gets it only when it asks for an update."
+    ),
     "offline": gettext_lazy("Waiting for the device to come online since %(time)s."),
     "reserved": gettext_lazy(
         "An earlier update of the device was canceled or timed out: waiting for its next report, "
@@ -176,17 +183,20 @@ def _gate_of_queued(task: UpdateTask, around: Surroundings, now: datetime) -> Ga
         return "paused", {}
     if task.device.is_disabled:
         return "disabled", {}
+    asks = presence is not None and presence.channel in ASKING
+    if asks and presence and not is_offered(task.due_at, task.pushed_at, presence):
+        return "pull_only", {"channel": Channel(presence.channel).label}
     if task.device_id not in around.online:
         times = [task.due_at or task.created_at]
         if presence and presence.changed_at:
             times.append(presence.changed_at)
         return "offline", {"time": max(times)}
-    if presence and presence.channel != Channel.MQTT:
-        return "pull", {"channel": Channel(presence.channel).label}
     if presence and presence.reserved_until and presence.reserved_until > now:
         return "reserved", {"time": presence.reserved_until}
     if task.returns > MAX_RETURNS:
         return "rolled_back", {}
+    if asks and presence:
+        return "pull", {"channel": Channel(presence.channel).label}
     if task.ready_at and task.ready_at > now:
         left = {"left": task.ready_at - now}
         if task.returns:

@@ -1,6 +1,7 @@
 """Who a connection belongs to: one function for the embedded broker, broker hooks and other channels."""
 
 import hmac
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from devices.mqtt import address
 
 
 @lru_cache(maxsize=1)
-def _nobody() -> Device:
+def nobody() -> Device:
     """Checked in place of an unknown device, with the same decryption and HMAC: timing tells nothing."""
     device = Device(product=Product())
     device.secret = device.product.secret = "0" * 32
@@ -40,10 +41,29 @@ def authenticate(
         return Refusal.BAD_IDENTIFIER
     device = _find(claimed.product_key, claimed.device_name)
     if claimed.kind is credentials.Kind.SECRET:
-        return _connect(device, claimed, given, now or timezone.now())
+        proven = _prove(device, claimed, given, now or timezone.now())
+        if isinstance(proven, Refusal):
+            return proven
+        return Identity(claimed.product_key, claimed.device_name)
     if claimed.kind is credentials.Kind.REGISTER:
         return _register(device, claimed, given)
     return Refusal.NOT_AUTHORIZED
+
+
+def authenticate_request(body: Mapping[str, object], now: datetime | None = None) -> Device | Refusal:
+    """Check the body of a `POST /auth` (HTTPS, CoAP); the first success activates the device.
+
+    A timestamp, unlike that of an MQTT login, must be within 15 minutes; none at all is fine.
+    """
+    now = now or timezone.now()
+    try:
+        claimed, sign = credentials.parse_auth(body)
+    except credentials.BadCredentials:
+        return Refusal.BAD_IDENTIFIER
+    device = _find(claimed.product_key, claimed.device_name)
+    if not credentials.is_fresh(claimed.timestamp, int(now.timestamp() * 1000)):
+        device = None  # and the same work is done as for a wrong signature
+    return _prove(device, claimed, sign.encode(), now)
 
 
 def _find(product_key: str, name: str) -> Device | None:
@@ -51,17 +71,18 @@ def _find(product_key: str, name: str) -> Device | None:
     return rows.select_related("product").first()
 
 
-def _connect(
+def _prove(
     device: Device | None, claimed: credentials.Credentials, password: bytes, now: datetime
-) -> Identity | Refusal:
-    secret = (device or _nobody()).secret
+) -> Device | Refusal:
+    """The device, if the password proves that it has its DeviceSecret; activates it the first time."""
+    secret = (device or nobody()).secret
     if not credentials.password_matches(secret, claimed, password) or device is None:
         return Refusal.BAD_CREDENTIALS
     if device.is_disabled:
         return Refusal.DISABLED
     if device.activated_at is None:
         activate(device, now)
-    return Identity(claimed.product_key, claimed.device_name)
+    return device
 
 
 def activate(device: Device, now: datetime) -> bool:
@@ -74,7 +95,7 @@ def activate(device: Device, now: datetime) -> bool:
 
 
 def _register(device: Device | None, claimed: credentials.Credentials, password: bytes) -> Identity | Refusal:
-    secret = (device or _nobody()).product.secret
+    secret = (device or nobody()).product.secret
     if not credentials.password_matches(secret, claimed, password) or device is None:
         return Refusal.BAD_CREDENTIALS
     if device.is_disabled or device.activated_at is not None:

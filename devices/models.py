@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q, Sum
@@ -212,17 +213,21 @@ class BrokerEpoch(models.Model):
         return self.epoch
 
 
-# HTTPS and CoAP have no connection: a device counts as online this long after its last request.
-REQUEST_PRESENCE_MINUTES = 10
+ASKING = (Channel.HTTPS, Channel.COAP)
+"""Channels without a connection: the device asks, and nothing can be pushed to it."""
+
+
+def heard_since(now: datetime | None = None) -> datetime:
+    """Devices of the channels without a connection are online if their last request is not older."""
+    return (now or timezone.now()) - timedelta(minutes=settings.OTA_HTTP_ONLINE_MINUTES)
 
 
 class DevicePresenceQuerySet(models.QuerySet["DevicePresence"]):
     def online(self, now: datetime | None = None) -> "DevicePresenceQuerySet":
         """Connected in the broker's present life, or heard of lately on a channel without connections."""
-        recent = (now or timezone.now()) - timedelta(minutes=REQUEST_PRESENCE_MINUTES)
         return self.filter(
             Q(is_up=True, channel=Channel.MQTT, epoch__in=BrokerEpoch.objects.values("epoch"))
-            | Q(is_up=True, channel__in=[Channel.HTTPS, Channel.COAP], changed_at__gte=recent)
+            | Q(is_up=True, channel__in=ASKING, changed_at__gte=heard_since(now))
         )
 
     def locked(self, device_ids: list[int]) -> "DevicePresenceQuerySet":
@@ -234,7 +239,8 @@ class DevicePresence(models.Model):
     """Whether a device is connected: narrow, because it is rewritten at each connect and disconnect.
 
     Made together with its device. It is also the lock under which a device's tasks start, are parked and
-    are woken.
+    are woken. For a device that asks (HTTPS, CoAP) `changed_at` is its last request, and `connected_at` the
+    beginning of its present time online: a login, or the first request after a silence.
     """
 
     device = models.OneToOneField(Device, models.CASCADE, primary_key=True, related_name="presence")
@@ -252,7 +258,15 @@ class DevicePresence(models.Model):
     class Meta:
         verbose_name = _("device presence")
         verbose_name_plural = _("device presences")
-        indexes = [models.Index(fields=["device"], condition=Q(is_up=True), name="presence_up")]
+        indexes = [
+            models.Index(fields=["device"], condition=Q(is_up=True), name="presence_up"),
+            # The tick that ends the presence of devices that ask (`presence.expire`).
+            models.Index(
+                fields=["changed_at"],
+                condition=Q(is_up=True, channel__in=["https", "coap"]),
+                name="presence_heard",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.device_id} {'up' if self.is_up else 'down'}"

@@ -2,12 +2,23 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from devices import sql
-from devices.models import BrokerEpoch, Channel, DevicePresence, DevicePresenceQuerySet
+from devices.models import (
+    ASKING,
+    BrokerEpoch,
+    Channel,
+    DevicePresence,
+    DevicePresenceQuerySet,
+    heard_since,
+)
+
+EXPIRE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +41,39 @@ class Down:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A request of a device on a channel without connections; `is_login`: it authenticated, so it started."""
+
+    device_id: int
+    channel: Channel
+    at: datetime
+    is_login: bool = False
+
+
+Event = Up | Down | Heard
+Online = tuple[datetime, datetime]  # from, until
+
+
 @dataclass(slots=True)
 class Changes:
-    """What a batch of events came to: those that counted, and the devices that are up and down after it."""
+    """What a batch of events came to: those that counted, and the devices that are up and down after it.
 
-    counted: set[Up | Down] = field(default_factory=set)
+    Of the requests only those count that begin a time online; `before` says for them when the device was
+    online the last time.
+    """
+
+    counted: set[Event] = field(default_factory=set)
     up: set[int] = field(default_factory=set)
     down: set[int] = field(default_factory=set)
+    before: dict[Heard, Online] = field(default_factory=dict)
 
 
-def record(events: Sequence[Up | Down]) -> Changes:
+def record(events: Sequence[Event]) -> Changes:
     """Apply events in arrival order, inside the caller's transaction; leaves the rows locked.
 
     A Down of a connection that another one has replaced changes nothing: a device that was taken over is
-    not offline.
+    not offline. A request of a device that is connected as well changes nothing: it can be pushed to.
     """
     changes = Changes()
     if not events:
@@ -52,6 +82,7 @@ def record(events: Sequence[Up | Down]) -> Changes:
         row.pk: row for row in DevicePresence.objects.locked(sorted({event.device_id for event in events}))
     }
     touched: dict[int, DevicePresence] = {}
+    epoch = _epoch() if any(isinstance(event, Heard) for event in events) else None
     for event in events:
         row = rows.get(event.device_id)
         if row is None:
@@ -60,6 +91,20 @@ def record(events: Sequence[Up | Down]) -> Changes:
             if row.is_up and row.connection_id == event.connection_id and row.epoch == event.epoch:
                 continue
             row.is_up, row.connection_id, row.epoch = True, event.connection_id, event.epoch
+            row.channel = Channel.MQTT
+            row.changed_at = row.connected_at = event.at
+            changes.up.add(row.pk)
+            changes.down.discard(row.pk)
+        elif isinstance(event, Heard):
+            if row.is_up and row.channel == Channel.MQTT and row.epoch == epoch:
+                continue
+            touched[row.pk] = row
+            if _goes_on(row, event):
+                row.changed_at = max(row.changed_at or event.at, event.at)
+                continue
+            if (before := online_time(row)) is not None:
+                changes.before[event] = before
+            row.is_up, row.channel, row.connection_id, row.epoch = True, event.channel, "", ""
             row.changed_at = row.connected_at = event.at
             changes.up.add(row.pk)
             changes.down.discard(row.pk)
@@ -75,6 +120,28 @@ def record(events: Sequence[Up | Down]) -> Changes:
     return changes
 
 
+def _goes_on(row: DevicePresence, event: Heard) -> bool:
+    return (
+        row.is_up
+        and row.channel == event.channel
+        and not event.is_login
+        and row.changed_at is not None
+        and row.changed_at >= heard_since(event.at)
+    )
+
+
+def online_time(row: DevicePresence) -> Online | None:
+    """When a device is or was online; for one that asks, that lasts beyond its last request."""
+    if row.connected_at is None or row.changed_at is None:
+        return None
+    lasts = timedelta(minutes=settings.OTA_HTTP_ONLINE_MINUTES) if row.channel in ASKING else timedelta()
+    return row.connected_at, row.changed_at + lasts
+
+
+def _epoch() -> str | None:
+    return BrokerEpoch.objects.values_list("epoch", flat=True).first()
+
+
 def _store(rows: list[DevicePresence]) -> None:
     if not rows:
         return
@@ -83,17 +150,29 @@ def _store(rows: list[DevicePresence]) -> None:
         {
             "id": "bigint",
             "is_up": "boolean",
+            "channel": "text",
             "connection_id": "text",
             "epoch": "text",
             "changed_at": "timestamptz",
             "connected_at": "timestamptz",
         },
-        [(row.pk, row.is_up, row.connection_id, row.epoch, row.changed_at, row.connected_at) for row in rows],
+        [
+            (
+                row.pk,
+                row.is_up,
+                str(row.channel),
+                row.connection_id,
+                row.epoch,
+                row.changed_at,
+                row.connected_at,
+            )
+            for row in rows
+        ],
     )
     sql.execute(
         f"UPDATE devices_devicepresence SET is_up = v.is_up, connection_id = v.connection_id, "  # noqa: S608
         f"epoch = v.epoch, changed_at = v.changed_at, connected_at = v.connected_at, "
-        f"channel = '{Channel.MQTT.value}' FROM {source} WHERE devices_devicepresence.device_id = v.id",
+        f"channel = v.channel FROM {source} WHERE devices_devicepresence.device_id = v.id",
         parameters,
     )
 
@@ -110,12 +189,33 @@ def begin_epoch(epoch: str, now: datetime | None = None) -> bool:
 
 def ghosts(limit: int) -> list[Down]:
     """Connections of an earlier broker life that still look up, as the Down events they never sent."""
-    epoch = BrokerEpoch.objects.values_list("epoch", flat=True).first()
+    epoch = _epoch()
     if epoch is None:
         return []
     rows = DevicePresence.objects.filter(is_up=True, channel=Channel.MQTT).exclude(epoch=epoch)
     now = timezone.now()
     return [Down(row.pk, row.connection_id, row.epoch, now) for row in rows[:limit]]
+
+
+def expire(now: datetime | None = None, limit: int = EXPIRE) -> list[int]:
+    """Take down devices that ask and were not heard of for too long, by one statement; their ids.
+
+    In the caller's transaction; a row that somebody holds is being heard of, and is left alone.
+    """
+    skip_locked = "FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    rows = sql.execute(
+        "UPDATE devices_devicepresence SET is_up = FALSE WHERE device_id IN ("  # noqa: S608  (the pieces are ours)
+        "SELECT device_id FROM devices_devicepresence "
+        "WHERE is_up AND channel IN ('https', 'coap') AND changed_at < %s "
+        f"ORDER BY changed_at LIMIT %s {skip_locked}) RETURNING device_id",
+        [heard_since(now), limit],
+    )
+    return [row[0] for row in rows]
+
+
+def forget_requests(device_id: int) -> None:
+    """A device that asks may no longer: it is offline until it logs in again."""
+    DevicePresence.objects.filter(pk=device_id, channel__in=ASKING).update(is_up=False)
 
 
 def lock(device_ids: Collection[int]) -> dict[int, datetime | None]:

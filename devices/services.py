@@ -216,6 +216,7 @@ def set_disabled(device: Device, disabled: bool, actor: User | None = None) -> b
         action = "device.disabled" if disabled else "device.enabled"
         audit.record(device.product.account_id, actor, action, device, product=device.product.name)
         if disabled:
+            presence.forget_requests(device.pk)
             _disconnect_after_commit(device, "disabled")
     return True
 
@@ -228,6 +229,7 @@ def reset_secret(device: Device, actor: User | None = None) -> str:
         audit.record(
             device.product.account_id, actor, "device.secret_reset", device, product=device.product.name
         )
+        presence.forget_requests(device.pk)
         _disconnect_after_commit(device, "secret reset")
     return secret
 

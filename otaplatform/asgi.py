@@ -18,15 +18,22 @@ http_application = get_asgi_application()
 from django.conf import settings  # noqa: E402  (needs the loaded app registry, as the next ones do)
 
 from otaplatform.body_limit import BodyLimit  # noqa: E402
+from otaplatform.device_http.views import MAX_BODY  # noqa: E402
 from otaplatform.routing import websocket_urlpatterns  # noqa: E402
 
 # Twice the largest firmware, so that a file that is a little too large gets its sentence in the form; and
 # room for a list of a million DeviceNames of 32 characters.
 LARGEST_BODY = max(2 * settings.OTA_MAX_FIRMWARE_MB + 1, 40) * 1024 * 1024
 
+
+def limit_of_devices(path: str) -> int | None:
+    """Twice what devices may send, so that one that sends a little too much gets its code."""
+    return 2 * MAX_BODY if path == "/auth" or path.startswith("/topic/") else None
+
+
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(http_application, LARGEST_BODY),
+        "http": BodyLimit(http_application, LARGEST_BODY, limit_of_devices),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

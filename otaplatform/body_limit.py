@@ -19,17 +19,24 @@ class _TooLargeError(Exception):
 
 
 class BodyLimit:
-    """An ASGI application in front of another: bodies of more than `limit` bytes are answered with 413."""
+    """An ASGI application in front of another: bodies of more than `limit` bytes are answered with 413.
 
-    def __init__(self, application: Application, limit: int) -> None:
+    `limits` says of paths where less is taken.
+    """
+
+    def __init__(
+        self, application: Application, limit: int, limits: Callable[[str], int | None] = lambda path: None
+    ) -> None:
         self.application = application
         self.limit = limit
+        self.limits = limits
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        left = self.limit
+        limit = self.limits(scope.get("path", "")) or self.limit
+        left = limit
 
         async def limited() -> Message:
             nonlocal left
@@ -40,7 +47,7 @@ class BodyLimit:
             return message
 
         try:
-            if _declared(scope) > self.limit:
+            if _declared(scope) > limit:
                 raise _TooLargeError
             await self.application(scope, limited, send)
         except _TooLargeError:

@@ -89,6 +89,13 @@ def _data() -> Iterator[CheckMessage]:
 
 
 def _devices() -> Iterator[CheckMessage]:
+    for name in ("OTA_HTTP_ONLINE_MINUTES", "OTA_HTTP_TOKEN_DAYS"):
+        if getattr(settings, name) < 1:
+            yield Error(
+                _("%(name)s must be at least 1.") % {"name": name},
+                hint=_("Unset it for the usual value; at 0 no device on HTTPS would get anywhere."),
+                id="otaplatform.E009",
+            )
     if settings.MQTT_URL and urlsplit(settings.MQTT_URL).scheme not in ("mqtt", "mqtts"):
         yield Error(
             _("MQTT_URL must begin with mqtt:// or mqtts://"),

@@ -227,11 +227,20 @@ OTA_MQTT_PASSWORD = env.str("OTA_MQTT_PASSWORD", default="") or read_or_create(
 OTA_MQTT_TLS_PORT = port("OTA_MQTT_TLS_PORT", 0)
 OTA_MQTT_TLS_CERT = env.str("OTA_MQTT_TLS_CERT", default="")
 OTA_MQTT_TLS_KEY = env.str("OTA_MQTT_TLS_KEY", default="")
+# Devices on HTTPS have no connection: they are online this long after a request.
+OTA_HTTP_ONLINE_MINUTES = whole_number("OTA_HTTP_ONLINE_MINUTES", 10, most=24 * 60)
+# Their version report is also answered with an update that became due while they were offline.
+OTA_HTTP_OFFER_LATE = truth("OTA_HTTP_OFFER_LATE")
+OTA_HTTP_TOKEN_DAYS = whole_number("OTA_HTTP_TOKEN_DAYS", 7, most=365)
+# Wrong logins a minute of one address, before its next ones are not looked at; 0 is no limit.
+OTA_HTTP_AUTH_FAILURES = whole_number("OTA_HTTP_AUTH_FAILURES", 100)
 
 # ---- firmware ----------------------------------------------------------------------------------------
 OTA_MAX_FIRMWARE_MB = whole_number("OTA_MAX_FIRMWARE_MB", 10)
 OTA_MAX_FIRMWARE_FILES = whole_number("OTA_MAX_FIRMWARE_FILES", 100)
 OTA_LINK_HOURS = whole_number("OTA_LINK_HOURS", 24)
+# A batch of firmware that no device was updated with is refused, instead of asked about.
+OTA_DEMAND_SUCCESS = truth("OTA_DEMAND_SUCCESS")
 # The internal location of nginx that sends the files itself, for example /_firmware/
 OTA_X_ACCEL_PREFIX = env.str("OTA_X_ACCEL_PREFIX", default="")
 

@@ -94,7 +94,7 @@ def parse(kind: Kind, payload: bytes) -> Message:
 
 
 def _inform(payload: bytes) -> Inform:
-    body = _decode(payload)
+    body = decode(payload)
     params = _object(body, "params")
     version = _version(params)
     if version is None:
@@ -103,7 +103,7 @@ def _inform(payload: bytes) -> Inform:
 
 
 def _progress(payload: bytes) -> Progress:
-    body = _decode(payload)
+    body = decode(payload)
     params = _object(body, "params")
     step = _number(params.get("step"))
     if step is None or step > 100:
@@ -121,13 +121,13 @@ def _firmware_get(payload: bytes) -> Request:
 
 
 def _pull(payload: bytes, reply_kind: Kind) -> Request:
-    body = _decode(payload) if payload else {}
+    body = decode(payload) if payload else {}
     params = _object(body, "params")
     return Request(_version(params), _module(params), _message_id(body), reply_kind)
 
 
 def _file_download(payload: bytes) -> FileDownload:
-    body = _decode(payload)
+    body = decode(payload)
     params = _object(body, "params")
     info, block = _object(params, "fileInfo"), _object(params, "fileBlock")
     return FileDownload(
@@ -152,8 +152,8 @@ _strict = msgspec.json.Decoder(dict[str, Any])
 _STRING_OR_TRAILING_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 
 
-def _decode(payload: bytes) -> dict[str, Any]:
-    """The JSON object of a payload; mended only after the plain reading has failed."""
+def decode(payload: bytes) -> dict[str, Any]:
+    """The JSON object of a payload; mended only after the plain reading has failed. Raises BadMessage."""
     if len(payload) > MAX_PAYLOAD:
         raise BadMessage("size", f"{len(payload)} bytes")
     try:

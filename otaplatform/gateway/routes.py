@@ -16,9 +16,10 @@ from django.utils import timezone
 
 from campaigns import dispatch, reports, wire
 from campaigns.models import TaskEvent, UpdateTask
-from campaigns.reports import ContendedError, Down, Inform, Report, Step, Up
+from campaigns.reports import ContendedError, Down, Heard, Inform, Report, Step, Up
 from devices import presence, sql, topics
 from devices.brokers.contract import PresenceEvent, PresenceSnapshot
+from devices.models import Channel
 from devices.topics import DeviceTopic, Kind
 from otaplatform.gateway import messages, snapshots
 from otaplatform.models import DeadLetter
@@ -35,12 +36,16 @@ SNAPSHOT_CHUNK = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Incoming:
-    """An MQTT message as it arrived; `dup` is the flag of a redelivery."""
+    """A message as it arrived; `dup` is the flag of a redelivery.
+
+    On a channel without connections it is a request: a sign of life, and its answer can carry an update.
+    """
 
     topic: str
     payload: bytes
     dup: bool
     at: datetime
+    channel: Channel = Channel.MQTT
 
 
 @dataclass(slots=True)
@@ -65,6 +70,11 @@ class _Pull:
     device_id: int
     topic: DeviceTopic
     request: messages.Request
+
+    @property
+    def is_offer(self) -> bool:
+        """Not asked for: the report before it may be answered with an update."""
+        return self.request.reply_kind is Kind.UPGRADE
 
 
 _Item = _Reported | _Pull
@@ -173,7 +183,7 @@ class Router:
             work.outcome.devices.update(item.report.device_id for item in items)
 
     def _answer(self, pulls: Sequence[_Pull], work: Work, now: datetime) -> None:
-        """The old request stays silent when there is nothing to do, firmware/get says so."""
+        """The old request stays silent when there is nothing to do, firmware/get says so over MQTT."""
         round_of: dict[int, list[_Pull]] = {}
         rounds: Counter[int] = Counter()
         for pull in pulls:  # a device that asks for two modules at once gets two answers
@@ -181,10 +191,13 @@ class Router:
             rounds[pull.device_id] += 1
         answers = []
         for asked in round_of.values():
-            given = dispatch.pull([(pull.device_id, pull.request.module) for pull in asked], now)
+            given = dispatch.pull([_wish(pull) for pull in asked if not pull.is_offer], now)
+            given |= dispatch.offer([_wish(pull) for pull in asked if pull.is_offer], now)
             for pull in asked:
                 push = given.get(pull.device_id)
                 kind, names = pull.request.reply_kind, pull.topic[1:]
+                if not push and pull.incoming.channel is not Channel.MQTT:
+                    continue
                 if kind is Kind.FIRMWARE_GET_REPLY:
                     package, url = (push.package, push.url) if push else (None, "")
                     reply = wire.firmware_get_reply(pull.request.id, package, url=url)
@@ -241,6 +254,10 @@ class Router:
         self.counts["dead_letters"] += 1
 
 
+def _wish(pull: _Pull) -> tuple[int, str | None]:
+    return pull.device_id, pull.request.module
+
+
 def _find(names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Known]:
     """The devices that are not removed, by (ProductKey, DeviceName)."""
     wanted = list(names)
@@ -270,18 +287,26 @@ def _items(incoming: Incoming, topic: DeviceTopic, device: _Known | None) -> lis
     if topic.kind not in topics.UPLINK:
         raise ValueError("not a report")
     ids = device.device_id, device.product_id
+    heard: list[_Item] = []
+    if incoming.channel is not Channel.MQTT:
+        heard = [_Reported(incoming, Heard(device.device_id, incoming.channel, incoming.at))]
     match messages.parse(topic.kind, incoming.payload):
         case messages.Inform() as said:
-            return [_Reported(incoming, Inform(*ids, said.module, said.version, incoming.at))]
+            report = Inform(*ids, said.module, said.version, incoming.at)
+            if not heard:
+                return [_Reported(incoming, report)]
+            offer = messages.Request(None, said.module, said.id, Kind.UPGRADE)
+            return [*heard, _Reported(incoming, report), _Pull(incoming, device.device_id, topic, offer)]
         case messages.Progress() as said:
             step = Step(device.device_id, said.module, said.step, said.desc, incoming.at)
-            return [_Reported(incoming, step)]
+            return [*heard, _Reported(incoming, step)]
         case messages.Request() as said:
             pull = _Pull(incoming, device.device_id, topic, said)
             if said.version is None:
-                return [pull]
+                return [*heard, pull]
             module = said.module or messages.DEFAULT_MODULE
-            return [_Reported(incoming, Inform(*ids, module, said.version, incoming.at)), pull]
+            report = Inform(*ids, module, said.version, incoming.at)
+            return [*heard, _Reported(incoming, report), pull]
         case _:
             raise ValueError("not supported")
 

@@ -69,8 +69,14 @@ GATES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "pull",
-        {"presence": {"channel": Channel.HTTPS, "changed_at": NOW}},
-        "The device is reached by HTTPS: it gets the update when it asks for it.",
+        {"presence": {"channel": Channel.HTTPS, "connected_at": NOW - 2 * MINUTE, "changed_at": NOW}},
+        "The device asks for its updates itself (HTTPS): it gets this one with its next version report.",
+    ),
+    (
+        "pull_only",
+        {"presence": {"channel": Channel.HTTPS, "connected_at": NOW, "changed_at": NOW}},
+        "The device asks for its updates itself (HTTPS) and was offline when this one became due: "
+        "it gets it only when it asks for an update.",
     ),
     (
         "reserved",

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from devices.models import REQUEST_PRESENCE_MINUTES, BrokerEpoch, Channel, Device, DevicePresence
+from devices.models import BrokerEpoch, Channel, Device, DevicePresence
 from tests.factories import DeviceFactory
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def test_a_new_life_of_the_broker_leaves_nobody_online() -> None:
 def test_a_device_without_connection_is_online_for_some_minutes_after_its_last_request() -> None:
     device, now = DeviceFactory(), timezone.now()
     DevicePresence.objects.filter(device=device).update(is_up=True, channel=Channel.COAP, changed_at=now)
-    minutes = timedelta(minutes=REQUEST_PRESENCE_MINUTES)
+    minutes = timedelta(minutes=10)
     assert device.presence.is_online(now + minutes)
     assert not device.presence.is_online(now + minutes + timedelta(seconds=1))
 

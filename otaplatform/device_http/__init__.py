@@ -1,0 +1,1 @@
+"""Devices that speak HTTPS: login and reports by POST, updates in the answers."""
