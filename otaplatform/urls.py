@@ -13,7 +13,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path(f"{PATH}/<token>", download),
     path("auth", device_http.auth),
-    re_path(r"(?s)\Atopic(?P<topic>/.*)\Z", device_http.topic),
+    re_path(r"\Atopic(?P<topic>/[\s\S]*)\Z", device_http.topic),
     path("", include("otaplatform.accounts.urls")),
     path("fleet.json", fleet_now, name="fleet_now"),
     path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),
