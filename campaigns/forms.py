@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from campaigns import chosen
 from campaigns.models import Campaign
@@ -254,7 +254,6 @@ def retry_label(campaign: Campaign) -> str:
     """The retry setting in words."""
     if campaign.retry_interval_minutes is None:
         return str(NO_RETRY)
-    return gettext("%(interval)s, at most %(times)s times") % {
-        "interval": RetryInterval(campaign.retry_interval_minutes).label,
-        "times": campaign.max_retries,
-    }
+    times = campaign.max_retries or 0
+    words = ngettext("%(interval)s, at most %(times)s time", "%(interval)s, at most %(times)s times", times)
+    return words % {"interval": RetryInterval(campaign.retry_interval_minutes).label, "times": times}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef
@@ -159,12 +160,21 @@ def launch_batch(
 
     `planned` is what `check_plan` has just said of the same plan, so that a long list is looked at once.
     RefusedError: the firmware is not verified; nothing ever succeeded with it and the operator has not
-    accepted that; the batch downgrades devices unconfirmed; another dynamic batch of it is running.
+    accepted that, or the platform demands it; the batch downgrades devices unconfirmed; another dynamic
+    batch of it is running.
     """
     now = now or timezone.now()
     planned = planned or check_plan(firmware, plan, now)
     if not Firmware.objects.batchable().filter(pk=firmware.pk).exists():
         raise RefusedError(_("Validate the firmware before a batch update."), code="not_verified")
+    if planned.needs_acceptance and settings.OTA_DEMAND_SUCCESS:
+        raise RefusedError(
+            _(
+                "No device has been updated successfully with this firmware yet. "
+                "This platform demands that before a batch update."
+            ),
+            code="unproven",
+        )
     if planned.needs_acceptance and not plan.accept_unproven:
         raise RefusedError(
             _("No device has been updated successfully with this firmware yet. Confirm to go on anyway."),

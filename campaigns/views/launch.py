@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -239,6 +240,7 @@ def _preview(
         hidden=hidden,
         token=request.POST.get("token", "") if error else secrets.token_hex(16),
         is_dynamic=data["policy"] == Policy.DYNAMIC,
+        demands_success=settings.OTA_DEMAND_SUCCESS,
         busy_by_campaign=[(busy[pk], count) for pk, count in preview.busy_by_campaign.items() if pk in busy],
         excluded_counts=[(_(EXCLUDED_IN_SHORT[code]), count) for code, count in reasons.most_common()],
         excluded=[

@@ -76,6 +76,19 @@ def test_a_firmware_that_never_succeeded_asks_for_an_explicit_confirmation(
     assert services.launch_batch(firmware, Plan(), now=now).pk
 
 
+def test_a_platform_may_demand_a_success_that_no_confirmation_replaces(
+    firmware: Firmware, fleet: Fleet, now: datetime, settings: Any
+) -> None:
+    settings.OTA_DEMAND_SUCCESS = True
+    device, _other = fleet(2)
+    with pytest.raises(RefusedError) as refused:
+        launched(firmware, now)
+    assert refused.value.code == "unproven"
+    proof = CampaignFactory.create(firmware=firmware)
+    TaskFactory.create(campaign=proof, device=device, status=TaskStatus.SUCCEEDED)
+    assert services.launch_batch(firmware, Plan(), now=now)
+
+
 def test_a_downgrade_asks_for_an_explicit_confirmation(
     firmware: Firmware, fleet: Fleet, now: datetime
 ) -> None:

@@ -97,6 +97,7 @@
         .find((one) => (one.getAttribute("href") || one.value) === same)?.focus({ preventScroll: true });
     }
     draw();
+    window.ota.shares(document);
     say(state);
   };
 
