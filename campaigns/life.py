@@ -216,6 +216,9 @@ def on_inform(
         task.stray_until = at + STRAY_GRACE
         task.note(EventKind.STRAY_VERSION, at, version=version)
         task.is_changed = True
+    elif asks and task.stray_until <= at:
+        # The sweep judges what is ready to be pushed; of a device that asks, nothing ever is.
+        on_stray_due(task, at, version)
 
 
 def _on_inform_before_push(task: State, version: str, at: datetime, *, asks: bool) -> None:

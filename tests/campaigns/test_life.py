@@ -246,3 +246,46 @@ def test_a_task_parked_by_its_time_out_has_returned_once_when_its_device_is_back
     life.on_up(state, NOW)
     life.on_inform(state, "1.0", NOW, NOW)
     assert (state.status, state.returns) == ("QUEUED", 1)
+
+
+def online(*, until: datetime) -> tuple[datetime, datetime]:
+    return (BEFORE - timedelta(minutes=1), until)
+
+
+def test_what_became_due_while_a_device_that_asks_was_online_is_due_anew_when_it_is_back() -> None:
+    met, missed = task(ready_at=None), task(ready_at=None)
+    life.on_heard(met, NOW, online(until=BEFORE))
+    life.on_heard(missed, NOW, online(until=BEFORE - timedelta(seconds=1)))
+    assert (met.due_at, met.is_changed) == (NOW, True)
+    assert (missed.due_at, missed.is_changed) == (BEFORE, False)
+
+
+def test_a_retry_that_is_not_due_yet_stays_so_when_the_device_is_back() -> None:
+    later = NOW + timedelta(minutes=10)
+    state = task(due_at=later, ready_at=later)
+    life.on_heard(state, NOW, None)
+    assert (state.due_at, state.ready_at) == (later, None)
+
+
+def test_a_device_that_asks_and_is_back_after_it_was_given_its_update_has_returned() -> None:
+    state = pushed()
+    life.on_heard(state, NOW, None)
+    assert (state.status, state.returns, state.ready_at) == ("QUEUED", 1, None)
+    at_it = pushed(TaskStatus.IN_PROGRESS)
+    life.on_heard(at_it, NOW, None)
+    assert at_it.status == "IN_PROGRESS", "it may be its restart"
+
+
+def test_asking_again_and_again_does_not_put_off_the_time_out() -> None:
+    state = pushed()
+    life.on_inform(state, "1.0", NOW, BEFORE - timedelta(hours=1), asks=True)
+    assert (state.active_at, state.is_changed) == (BEFORE, False)
+
+
+def test_a_stray_version_of_a_device_that_asks_is_judged_when_it_says_it_again() -> None:
+    state = task(pushed_at=BEFORE, ready_at=None)
+    life.on_inform(state, "app-9", NOW, BEFORE, asks=True)
+    life.on_inform(state, "app-9", NOW + timedelta(seconds=29), BEFORE, asks=True)
+    assert state.status == "QUEUED"
+    life.on_inform(state, "app-9", NOW + timedelta(seconds=30), BEFORE, asks=True)
+    assert (state.status, state.reason) == ("FAILED", Reason.WRONG_VERSION)

@@ -74,6 +74,8 @@ def test_idle_ticks_cost_a_constant_few_queries(
         tasks.dispatch()
     with django_assert_max_num_queries(7):
         tasks.sweep_tasks()
+    with django_assert_max_num_queries(3):
+        tasks.expire()
     with django_assert_max_num_queries(1):
         tasks.finish()
 

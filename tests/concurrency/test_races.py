@@ -11,11 +11,13 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from campaigns import dispatch, expand, moves, reports, services, sweep, tasks
+from campaigns import asking, dispatch, expand, moves, reports, services, sweep, tasks
 from campaigns.models import Campaign, UpdateTask
-from campaigns.reports import Down, Inform, Step, Up
+from campaigns.reports import Down, Heard, Inform, Step, Up
 from campaigns.states import ACTIVE, Policy, TaskStatus
-from devices.models import Device, DevicePresence
+from devices.http_tokens import BadToken, make_token, read_token
+from devices.models import Channel, Device, DevicePresence
+from devices.services import set_disabled
 from devices.versions import recount
 from tests.factories import EPOCH, CampaignFactory, DeviceFactory, FirmwareFactory, TaskFactory
 
@@ -228,3 +230,38 @@ def test_a_recount_while_reports_come_in_sees_one_moment(caplog: pytest.LogCaptu
     )
     assert caplog.messages == []
     assert_counters_are_true()
+
+
+def test_a_device_that_asks_while_it_expires_is_online_or_begins_anew_and_is_told_once() -> None:
+    _campaign, devices = fleet(20)
+    then, now = timezone.now() - timedelta(minutes=20), timezone.now()
+    DevicePresence.objects.update(
+        channel=Channel.HTTPS, connection_id="", epoch="", changed_at=then, connected_at=then
+    )
+    UpdateTask.objects.update(due_at=then, ready_at=None)
+
+    def ask(device: Device) -> list[int]:
+        said = [
+            Heard(device.pk, Channel.HTTPS, now),
+            Inform(device.pk, device.product_id, "default", "1.0.0", now),
+        ]
+        reports.apply(said, now)
+        return list(dispatch.offer([(device.pk, None)], now))
+
+    answers = at_once(*[lambda each=each: ask(each) for each in devices for _ in range(2)], asking.expire)
+    told = Counter(device for answer in answers[:-1] for device in answer)
+    assert told == {device.pk: 1 for device in devices}
+    assert DevicePresence.objects.online(now).count() == len(devices)
+    assert_counters_are_true()
+
+
+def test_a_token_is_worthless_once_its_device_is_disabled_whatever_went_on_meanwhile() -> None:
+    _, (device,) = fleet(1)
+    token = make_token(device)
+    now = timezone.now()
+    at_once(
+        lambda: reports.apply([Heard(device.pk, Channel.HTTPS, now, is_login=True)], now),
+        lambda: set_disabled(device, True),
+        lambda: read_token(token),
+    )
+    assert read_token(token) is BadToken.WRONG

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from otaplatform.asgi import limit_of_devices
 from otaplatform.body_limit import BodyLimit, Message, Receive, Send
 
 LIMIT = 100
@@ -57,3 +58,23 @@ async def test_a_body_that_does_not_say_its_size_is_stopped_at_the_limit() -> No
 
 async def test_a_length_that_is_no_number_is_left_to_the_server_behind() -> None:
     assert (await ask([b"x"], content_length="١"))[0] == 200
+
+
+async def test_devices_are_stopped_at_far_less_than_a_firmware_upload() -> None:
+    assert limit_of_devices("/auth") == limit_of_devices("/topic/ota/device/inform/a/b") == 256 * 1024
+    assert limit_of_devices("/auth/user/") is limit_of_devices("/firmware/upload/") is None
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+
+    answered: list[Message] = []
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    scope = {"type": "http", "path": "/auth", "headers": []}
+    await BodyLimit(application, LIMIT, lambda path: 59 if path == "/auth" else None)(scope, receive, send)
+    assert answered[0]["status"] == 413

@@ -25,6 +25,8 @@ def test_the_settings_of_a_plain_start_are_fine() -> None:
         ({"OTA_PUBLIC_URL": "https://ota.example/console"}, "otaplatform.E002"),
         ({"OTA_ENCRYPTION_KEYS": ["not a key"]}, "otaplatform.E003"),
         ({"MQTT_URL": "http://localhost"}, "otaplatform.E007"),
+        ({"OTA_HTTP_ONLINE_MINUTES": 0}, "otaplatform.E009"),
+        ({"OTA_HTTP_TOKEN_DAYS": 0}, "otaplatform.E009"),
         ({"OTA_MQTT_TLS_PORT": 8883, "OTA_MQTT_TLS_KEY": __file__}, "otaplatform.E008"),
     ],
 )
