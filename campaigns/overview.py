@@ -27,6 +27,11 @@ class Overview:
     failures: list[tuple[str, int, int]]
 
     @property
+    def ended(self) -> dict[str, int]:
+        """The week's tasks that succeeded or failed: what the success rate is the share of."""
+        return {tab: self.week[tab] if tab in ("succeeded", "failed") else 0 for tab in self.week}
+
+    @property
     def tabs(self) -> dict[int, dict[str, int]]:
         return {campaign.pk: counts for campaign, counts in self.running}
 

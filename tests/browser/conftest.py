@@ -18,9 +18,12 @@ from django.db import connection
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
+from devices import versions
+from devices.models import Device, Product
+from firmware.models import Firmware
 from otaplatform.accounts.models import User
 from otaplatform.accounts.roles import ADMINISTRATOR
-from tests.factories import UserFactory
+from tests.factories import DeviceFactory, FirmwareFactory, ProductFactory, UserFactory
 
 HERE = Path(__file__).parent
 AXE = HERE.parent / "vendor" / "axe-core" / "axe.min.js"
@@ -94,6 +97,27 @@ def administrator(server: str) -> User:
     user = UserFactory(username="lihua", first_name="李", last_name="华")
     user.groups.set(Group.objects.filter(name=ADMINISTRATOR))
     return user
+
+
+@pytest.fixture
+def product(administrator: User) -> Product:
+    return ProductFactory.create(account=administrator.account, name="智能网关")
+
+
+@pytest.fixture
+def firmware(product: Product) -> Firmware:
+    return FirmwareFactory.create(product=product, name="gateway_fw_2", version="2.1.0")
+
+
+@pytest.fixture
+def devices(product: Product) -> list[Device]:
+    made = [
+        DeviceFactory.create(product=product, name=f"gw-shanghai-{number:04d}", version="1.0.0", online=True)
+        for number in range(3)
+    ]
+    made.append(DeviceFactory.create(product=product, name="gw-beijing-0007", version="1.1.0", online=False))
+    versions.recount(repair=True)
+    return made
 
 
 OpenConsole = Callable[..., Page]

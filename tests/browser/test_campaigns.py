@@ -1,84 +1,21 @@
 """Updating devices in a real browser: validate, batch, follow it live, try again, cancel, versions."""
 
 import re
-import threading
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-from django.db import connection
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from campaigns import dispatch, expand, live, moves, reports
+from campaigns import expand
 from campaigns.models import Campaign
-from campaigns.reports import Inform, Step
-from campaigns.states import CampaignKind, CampaignStatus, Policy, Reason, TaskStatus
-from devices import versions
-from devices.models import Device, Product
+from campaigns.states import CampaignKind, Policy
+from devices.models import Device
 from firmware.models import Firmware, FirmwareStatus
 from otaplatform.accounts.models import User
-from tests.browser.conftest import OpenConsole, screenshot, scrolls_sideways, serious_faults
-from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory, ProductFactory, TaskFactory
-
-SOON = 8000
-
-
-@pytest.fixture
-def product(administrator: User) -> Product:
-    return ProductFactory.create(account=administrator.account, name="智能网关")
-
-
-@pytest.fixture
-def firmware(product: Product) -> Firmware:
-    return FirmwareFactory.create(product=product, name="gateway_fw_2", version="2.1.0")
-
-
-@pytest.fixture
-def devices(product: Product) -> list[Device]:
-    made = [
-        DeviceFactory.create(product=product, name=f"gw-shanghai-{number:04d}", version="1.0.0", online=True)
-        for number in range(3)
-    ]
-    made.append(DeviceFactory.create(product=product, name="gw-beijing-0007", version="1.1.0", online=False))
-    versions.recount(repair=True)
-    return made
-
-
-def recounted(*campaigns: Campaign) -> None:
-    versions.recount(repair=True)
-    moves.recount([each.pk for each in campaigns], repair=True)
-
-
-def pushed(campaign: Campaign) -> None:
-    """What the expansion and the dispatcher do, with a broker that takes every message."""
-    now = timezone.now()
-    expand.expand(campaign.pk, now)
-    claimed = dispatch.claim(campaign, now) or []
-    dispatch.acknowledge([task for task, _device in claimed], now)
-
-
-def told(campaigns: set[int], devices: Sequence[int] = ()) -> None:
-    """The live message of another process: a thread, because Playwright keeps a loop running in this one."""
-
-    def tell() -> None:
-        live.changed(campaigns, device_ids=devices)
-        connection.close()
-
-    thread = threading.Thread(target=tell)
-    thread.start()
-    thread.join()
-
-
-def reported(device: Device, step: int | None = None, *, version: str = "", detail: str = "") -> None:
-    """What the gateway does with a report."""
-    now = timezone.now()
-    if step is None:
-        applied = reports.apply([Inform(device.pk, device.product_id, "default", version, now)])
-    else:
-        applied = reports.apply([Step(device.pk, None, step, detail, now)])
-    told(applied.campaigns, [device.pk])
+from tests.browser.conftest import OpenConsole, screenshot, serious_faults
+from tests.browser.updating import SOON, proven, pushed, reported, told
+from tests.factories import CampaignFactory
 
 
 def choose(page: Page, name: str, prefix: str) -> None:
@@ -121,17 +58,6 @@ def test_a_validation_is_followed_live_until_the_device_runs_the_new_version(
     expect(tabs.get_by_role("link", name=re.compile("^Update Successful 1$"))).to_be_visible(timeout=SOON)
     expect(page.get_by_text("No device is updating")).to_be_visible(timeout=SOON)
     assert page.evaluate("window.untouched"), "the page was never reloaded"
-
-
-def proven(firmware: Firmware, device: Device) -> None:
-    earlier = CampaignFactory.create(
-        firmware=firmware,
-        kind=CampaignKind.VERIFY,
-        status=CampaignStatus.COMPLETED,
-        source_versions=["1.0.0"],
-    )
-    TaskFactory.create(campaign=earlier, device=device, status=TaskStatus.SUCCEEDED)
-    recounted(earlier)
 
 
 def test_a_static_batch_is_scheduled_in_the_users_own_zone(
@@ -249,85 +175,3 @@ def test_a_version_is_chosen_and_its_devices_are_listed(
     page.mouse.click(box["x"] + box["width"] / 2 + ring, box["y"] + box["height"] / 2)
     page.wait_for_url("**/versions/?product=*version=1.0.0*")
     expect(page.get_by_role("region", name="Device List").get_by_role("row")).to_have_count(4)
-
-
-# ---- how it looks ----
-
-
-@pytest.fixture
-def pages(firmware: Firmware, product: Product, devices: list[Device]) -> dict[str, str]:
-    """A batch as the look shows it, with something in every tab."""
-    now = timezone.now()
-    proven(firmware, devices[0])
-    campaign = CampaignFactory.create(
-        firmware=firmware,
-        source_versions=["1.0.0", "1.1.0"],
-        retry_interval_minutes=30,
-        max_retries=2,
-        max_per_minute=1000,
-        started_at=now - timedelta(minutes=12),
-    )
-    updating = [
-        (72, {}),
-        (35, {}),
-        (0, {"status": TaskStatus.NOTIFIED, "acknowledged_at": now, "pushed_at": now - timedelta(minutes=3)}),
-        (100, {}),
-        (18, {"attempt": 2, "reason": Reason.DOWNLOAD, "detail": "no route"}),
-    ]
-    for number, (progress, values) in enumerate(updating):
-        device = DeviceFactory.create(
-            product=product, name=f"gw-live-{number:04d}", version="1.1.0", online=True
-        )
-        moment = {"pushed_at": now, "active_at": now - timedelta(seconds=3 * number)}
-        state = {"status": TaskStatus.IN_PROGRESS, "progress": progress} | moment | values
-        TaskFactory.create(campaign=campaign, device=device, **state)
-    for status, count, reason in (
-        (TaskStatus.SUCCEEDED, 30, ""),
-        (TaskStatus.QUEUED, 6, ""),
-        (TaskStatus.FAILED, 2, Reason.VERIFICATION),
-        (TaskStatus.CANCELED, 1, ""),
-    ):
-        TaskFactory.create_batch(count, campaign=campaign, status=status, reason=reason, detail="")
-    for number in range(7):
-        DeviceFactory.create_batch(7 - number, product=product, version=f"1.{number}.2")
-    recounted(campaign)
-    Device.objects.update(activated_at=now)
-    task = campaign.tasks.filter(attempt=2).get()
-    return {
-        "details": f"/batches/{campaign.pk}/?tab=updating",
-        "details-pending": f"/batches/{campaign.pk}/?tab=pending",
-        "details-failed": f"/batches/{campaign.pk}/?tab=failed",
-        "details-firmware": f"/firmware/{firmware.pk}/details/?tab=succeeded",
-        "task": f"/tasks/{task.pk}/",
-        "validate": f"/firmware/{firmware.pk}/validate/",
-        "batch": f"/firmware/{firmware.pk}/batch/",
-        "batches": "/batches/",
-        "versions": "/versions/",
-        "dashboard-updates": "/",
-        "device-updates": f"/devices/device/{task.device_id}/change/",
-    }
-
-
-def walk(page: Page, pages: dict[str, str], suffix: str) -> list[str]:
-    faults = []
-    for name, address in pages.items():
-        answer = page.goto(address)
-        assert answer is not None
-        assert answer.status == 200, address
-        faults += [f"{name}: {fault}" for fault in serious_faults(page)]
-        if scrolls_sideways(page):
-            faults.append(f"{name}: wider than the window")
-        screenshot(page, f"{name}-{suffix}")
-    return faults
-
-
-def test_nothing_serious_in_chinese(
-    open_console: OpenConsole, administrator: User, pages: dict[str, str]
-) -> None:
-    assert walk(open_console("/", administrator, chinese=True), pages, "zh") == []
-
-
-def test_nothing_serious_in_dark_on_a_phone(
-    open_console: OpenConsole, administrator: User, pages: dict[str, str]
-) -> None:
-    assert walk(open_console("/", administrator, phone=True, dark=True), pages, "phone") == []

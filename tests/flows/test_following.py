@@ -83,6 +83,7 @@ def test_the_dashboard_tells_the_week_and_the_reasons(
         wait_over(batch)
     figures = overview(product.account)
     assert (figures.week["succeeded"], figures.week["failed"]) == (3, 1)
+    assert figures.ended == {**dict.fromkeys(figures.week, 0), "succeeded": 3, "failed": 1}
     assert figures.failures == [("DOWNLOAD", 1, 100)]
     page = console.get("/").content.decode()
     assert "75.0%" in page

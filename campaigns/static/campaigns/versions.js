@@ -16,7 +16,7 @@
         radius: ["54%", "78%"],
         itemStyle: { borderColor: token("--card"), borderWidth: 2 },
         // A phone has no room for them; the table below has the same words.
-        label: { show: place.clientWidth >= 420, color: token("--ink"), lineHeight: 16, formatter: (slice) => `${slice.name.replace(" ", "\n")}\n${slices[slice.dataIndex].percent}%`, overflow: "truncate", width: 120 },
+        label: { show: place.clientWidth >= 420, position: slices.length > 1 ? "outside" : "center", color: token("--ink"), lineHeight: 16, formatter: (slice) => `${slice.name.replace(" ", "\n")}  ${slices[slice.dataIndex].percent}%`, overflow: "truncate", width: 120 },
         labelLine: { show: place.clientWidth >= 420, lineStyle: { color: token("--ink-3") } },
         data: slices.map((slice) => ({ name: slice.name, value: slice.devices })),
       }],
