@@ -261,6 +261,7 @@ def task(request: Staff, pk: int) -> HttpResponse:
         firmware=one.firmware,
         attempts=history.attempts(events),
         lines=history.lines(events)[::-1],
+        live=live_config(f"/ws/campaigns/{one.campaign_id}/", {one.campaign_id: {}}),
         may_act=request.user.has_perm("campaigns.change_campaign"),
         is_updating=one.status in TABS["updating"],
         is_pending=one.status in TABS["pending"],

@@ -78,6 +78,25 @@ def test_the_figures_of_the_fleet_follow_without_a_reload(
     expect(page.locator("#live-online")).to_contain_text(words)
 
 
+def test_the_page_of_one_device_writes_its_history_as_it_happens(
+    open_console: OpenConsole, administrator: User, firmware: Firmware, devices: list[Device]
+) -> None:
+    batch = CampaignFactory.create(firmware=firmware, expanded_at=None)
+    pushed(batch)
+    task = batch.tasks.get(device=devices[0])
+    page = open_console(f"/tasks/{task.pk}/", administrator)
+    expect_live(page)
+    page.evaluate("window.untouched = true")
+    reported(devices[0], 40)
+    expect(page.locator(".timeline")).to_contain_text("The device began to update: 40%", timeout=SOON)
+    reported(devices[0], 70)
+    expect(page.locator(".facts")).to_contain_text("70%", timeout=SOON)
+    reported(devices[0], version="2.1.0")
+    expect(page.locator(".meta")).to_contain_text("Update Successful", timeout=SOON)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert page.evaluate("window.untouched"), "the page was never reloaded"
+
+
 def test_the_dashboard_follows_a_batch_and_tells_its_failures_in_chinese(
     open_console: OpenConsole, administrator: User, firmware: Firmware, devices: list[Device]
 ) -> None:

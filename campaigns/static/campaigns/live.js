@@ -39,9 +39,10 @@
 
   // ---- rows: true if the server has to write the row anew ----
   const showTask = (task) => {
-    const row = document.querySelector(`tr[data-task="${task.id}"]`);
+    const row = document.querySelector(`[data-task="${task.id}"]`);
     if (!row) return false;
-    if (row.dataset.status !== task.status) return true;
+    // The page of one device tells its whole history.
+    if (row.dataset.status !== task.status || "whole" in row.dataset && row.dataset.whole !== task.changed_at) return true;
     const bar = row.querySelector("progress");
     if (bar) {
       bar.value = task.progress;
@@ -155,7 +156,7 @@
       opened = true;
       pause = 1000;
       say("connected");
-      const tasks = [...document.querySelectorAll("tr[data-task]")].map((row) => Number(row.dataset.task));
+      const tasks = [...document.querySelectorAll("[data-task]")].map((row) => Number(row.dataset.task));
       if (tasks.length) socket.send(JSON.stringify({ tasks }));
     });
     socket.addEventListener("message", (event) => JSON.parse(event.data).campaigns.forEach(take));
