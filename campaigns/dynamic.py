@@ -13,7 +13,7 @@ from campaigns.life import INFORM_GRACE
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, Region, TaskStatus
 from devices import presence, sql
-from devices.models import Channel, Device, DevicePresence, DeviceVersion
+from devices.models import DEFAULT_MODULE, Channel, Device, DevicePresence, DeviceVersion
 
 # A device that keeps reporting a matching version is taken in this often by one campaign, then no more.
 MAX_MATCHES = 10
@@ -32,7 +32,8 @@ def enrol(
     `informed` are (device id, module) that just reported; `ended` are devices whose task just ended, which
     a campaign may have passed over while they were busy; `connected` may have been activated just now. A
     product's campaigns are asked newest first, and the first that matches, or whose target the device
-    already runs, ends the search: two campaigns never throw a device back and forth.
+    already runs, ends the search: two campaigns never throw a device back and forth. So does one that names
+    versions, for a device that has not told its own yet.
     """
     reported = {device for device, _ in informed}
     candidates = reported | set(ended) | set(connected)
@@ -144,4 +145,7 @@ def _first_match(
         )
         if not wanted or version in wanted:
             return campaign
+        if version is None and campaign.firmware.module == DEFAULT_MODULE:
+            # It may run one of these: its first report decides, before an older campaign takes it in unseen.
+            return None
     return None
