@@ -175,7 +175,7 @@ def dashboard(request: HttpRequest) -> dict[str, Any]:
 
 
 def reports_per_minute(account: Account | None, now: datetime | None = None) -> int | None:
-    """What the gateway receives at the present rate; None where it is down, or where it would tell of others.
+    """What the gateway received in the last minute; None where it is down, or where it would tell of others.
 
     The gateway counts the messages of all accounts together, so a tenant among several is not shown them.
     """
@@ -183,4 +183,4 @@ def reports_per_minute(account: Account | None, now: datetime | None = None) -> 
         return None
     recent = (now or timezone.now()) - GATEWAY_SILENCE
     detail = Heartbeat.objects.filter(name="gateway", at__gte=recent).values_list("detail", flat=True).first()
-    return None if detail is None else round(60 * detail.get("rate", 0))
+    return None if detail is None else int(detail.get("last_minute", 0))

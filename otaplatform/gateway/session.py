@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -76,6 +76,7 @@ class GatewaySession:
         self._heartbeat_at = time.monotonic() - HEARTBEAT_SECONDS  # the first one at once
         self._busy = 0.0
         self._batches = self._messages = 0
+        self._minute: deque[int] = deque(maxlen=round(60 / HEARTBEAT_SECONDS))
 
     def stop(self) -> None:
         """Let `run` store what it holds and return. May be called from a signal handler."""
@@ -229,6 +230,7 @@ class GatewaySession:
         self._heartbeat_at = time.monotonic()
         batches, messages, busy = self._batches, self._messages, self._busy
         self._batches, self._messages, self._busy = 0, 0, 0.0
+        self._minute.append(messages)
         if busy > BUSY_SHARE * elapsed and messages < SMALL_BATCH * batches:
             logger.warning(
                 "busy with batches of %d messages: raise the broker's in-flight window", messages // batches
@@ -236,7 +238,7 @@ class GatewaySession:
         detail = {
             **self.router.counts,
             **self._watch(),
-            "rate": round(messages / elapsed, 1),
+            "last_minute": sum(self._minute),
             "connected": self.connected.is_set(),
         }
         try:

@@ -176,17 +176,19 @@ def test_a_new_password_ends_the_obligation_to_change_it() -> None:
 
 
 def test_the_reports_per_minute_are_what_the_gateway_last_measured() -> None:
-    Heartbeat.objects.create(name="gateway", detail={"rate": 12.5})
+    Heartbeat.objects.create(name="gateway", detail={"last_minute": 750})
     assert reports_per_minute(AccountFactory.create()) == 750
 
 
 def test_a_silent_gateway_has_no_figure() -> None:
-    Heartbeat.objects.create(name="gateway", detail={"rate": 1}, at=timezone.now() - timedelta(minutes=1))
+    Heartbeat.objects.create(
+        name="gateway", detail={"last_minute": 60}, at=timezone.now() - timedelta(minutes=1)
+    )
     assert reports_per_minute(None) is None
 
 
 def test_an_account_among_several_is_not_shown_the_messages_of_the_others() -> None:
-    Heartbeat.objects.create(name="gateway", detail={"rate": 1})
+    Heartbeat.objects.create(name="gateway", detail={"last_minute": 60})
     mine, _other = AccountFactory.create_batch(2)
     assert reports_per_minute(mine) is None
     assert reports_per_minute(None) == 60

@@ -12,6 +12,7 @@ from campaigns import dispatch, expand, live, reports
 from campaigns.models import UpdateTask
 from devices import mqtt
 from devices.models import Device, DeviceVersion, ProductCounter
+from otaplatform.gateway import session
 from otaplatform.gateway.routes import Router, Work
 from otaplatform.models import DeadLetter, Heartbeat
 from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
@@ -289,6 +290,24 @@ def test_a_gateway_that_was_away_learns_who_went_meanwhile(platform: Platform) -
 
 def test_the_gateway_shows_signs_of_life(platform: Platform) -> None:
     wait_until(lambda: Heartbeat.objects.filter(name="gateway").exists())
+
+
+def test_the_messages_of_the_last_minute_are_told_with_the_signs_of_life(
+    transactional_db: None, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "HEARTBEAT_SECONDS", 0.05)
+
+    def told() -> int:
+        beat = Heartbeat.objects.filter(name="gateway").first()
+        return beat.detail["last_minute"] if beat else 0
+
+    with running_platform() as platform:
+        client = platform.device(device).connect()
+        for version in ("1.0.0", "1.1.0", "1.2.0"):
+            client.inform(version)
+        # The connection itself is a message of the broker.
+        wait_until(lambda: told() >= 4)
+        client.close()
 
 
 def test_a_kicked_device_is_disconnected(platform: Platform, device: Device) -> None:
