@@ -259,7 +259,12 @@ class DevicePresence(models.Model):
         verbose_name = _("device presence")
         verbose_name_plural = _("device presences")
         indexes = [
-            models.Index(fields=["device"], condition=Q(is_up=True), name="presence_up"),
+            # Who is connected, and by a range on either side of the present epoch, who no longer is.
+            models.Index(
+                fields=["epoch", "device"],
+                condition=Q(is_up=True, channel=Channel.MQTT),
+                name="presence_up",
+            ),
             # The tick that ends the presence of devices that ask (`presence.expire`).
             models.Index(
                 fields=["changed_at"],
