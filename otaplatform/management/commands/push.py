@@ -1,7 +1,8 @@
 """`manage.py push FILE …`: from a build to devices in one line, for pipelines.
 
 Exit codes: 0, everything asked for was done, and with --wait (or --validate before --batch) every device
-succeeded; 1, some device did not; 2, the platform refused, or cannot be reached; 3, --timeout has passed.
+succeeded; 1, some device did not, or one named for the batch was left out; 2, the platform refused, or cannot
+be reached; 3, --timeout has passed.
 """
 
 import os
@@ -117,9 +118,12 @@ class Push:
             if options["wait"] or options["batch"]:
                 succeeded = self._follow(campaign)
         if options["batch"] and succeeded:
-            campaign = self._launch("campaigns/", self._plan(firmware["id"]), "batch")
+            plan = self._plan(firmware["id"])
+            complete = self._tell_left_out(plan)
+            campaign = self._launch("campaigns/", plan, "batch")
             if options["wait"]:
                 succeeded = self._follow(campaign)
+            succeeded = succeeded and complete
         return succeeded
 
     def _plan(self, firmware: int) -> dict[str, Any]:
@@ -138,6 +142,17 @@ class Push:
         if options["max_per_minute"]:
             plan["max_per_minute"] = options["max_per_minute"]
         return plan
+
+    def _tell_left_out(self, plan: dict[str, Any]) -> bool:
+        """Say which named devices a batch leaves out; True if all of those run the version already."""
+        if plan["region"] == "all":
+            return True
+        found = self.client.call("POST", "campaigns/preview/", plan, key=f"{self.run_key}-preview")
+        for device in found["excluded"]:
+            self.err.write(f"Left out: {device['message']}")
+        if more := found["excluded_count"] - len(found["excluded"]):
+            self.err.write(f"Left out: {more} more")
+        return bool(found["excluded_count"] == found["on_target"])
 
     def _launch(self, path: str, body: dict[str, Any], what: str) -> int:
         campaign = self.client.call("POST", path, body, key=f"{self.run_key}-{what}")

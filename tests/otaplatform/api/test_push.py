@@ -105,6 +105,20 @@ def test_one_device_that_fails_shows_in_the_exit_code(push: Push, product: Produ
     assert "1 succeeded, 1 failed" in out
 
 
+def test_named_devices_that_are_left_out_are_told_and_only_the_updated_ones_are_no_failure(
+    push: Push, product: Product
+) -> None:
+    devices(product, "meter-1", "meter-2")
+    batch = ("--validate", "meter-1", "--batch", "meter-1", "meter-2")
+    code, out, err = push(*batch, "ghost", "--wait")
+    assert (code, out.count("1 succeeded")) == (1, 2)
+    assert "ghost: the product has no such device." in err
+    DeviceFactory.create(product=product, name="meter-3", version="1.0", online=True)
+    code, _out, err = push("--name", "app_2", "--version", "3.0", *batch, "meter-3", "--wait")
+    assert code == 0
+    assert err.count("Left out") == 1, "meter-1, which the validation has updated"
+
+
 def test_without_wait_a_launch_is_enough(push: Push, product: Product) -> None:
     devices(product, "meter-1")
     code, out, _err = push("--validate", "meter-1")
