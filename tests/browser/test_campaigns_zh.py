@@ -30,7 +30,7 @@ def test_a_batch_is_chosen_previewed_and_launched_with_every_count_in_words(
     pushed(held)
     page = open_console(f"/firmware/{firmware.pk}/batch/", administrator, chinese=True)
     expect(
-        page.get_by_text("静态升级: 仅升级提交批次时符合条件的已激活设备, 定时升级也是如此")
+        page.get_by_text("静态升级：仅升级提交批次时符合条件的已激活设备，定时升级也是如此")
     ).to_be_visible()
     page.get_by_label("升级失败重试间隔").select_option("10 分钟后重试")
     page.get_by_label("最大重试次数").select_option("2")
@@ -43,10 +43,10 @@ def test_a_batch_is_chosen_previewed_and_launched_with_every_count_in_words(
     assert serious_faults(page) == []
     screenshot(page, "preview-zh")
     page.get_by_label("替换尚在等待的任务").check()
-    page.get_by_label("尚无设备使用此固件升级成功, 仍要继续").check()
+    page.get_by_label("尚无设备使用此固件升级成功，仍要继续").check()
     page.get_by_role("button", name="开始升级 4 台设备").click()
-    expect(page.get_by_text("符合条件 4 台 (在线 3 台")).to_be_visible()
-    expect(page.get_by_text("10 分钟后重试, 最多 2 次")).to_be_visible()
+    expect(page.get_by_text("符合条件 4 台（在线 3 台")).to_be_visible()
+    expect(page.get_by_text("10 分钟后重试，最多 2 次")).to_be_visible()
     campaign = Campaign.objects.latest("id")
     assert (campaign.busy, campaign.max_per_minute) == ("replace", 10)
 
@@ -68,12 +68,12 @@ def test_a_failed_attempt_says_which_one_comes_when_and_the_task_tells_them_all(
     expect(row).to_contain_text(re.compile(r"第 2 次尝试 \(共 3 次\) 将于 .*\d\d:\d\d 进行"), timeout=SOON)
     row.get_by_role("link", name=devices[0].name).click()
     attempts = page.locator("section").filter(has_text="升级尝试")
-    expect(attempts.get_by_role("row").nth(1)).to_contain_text("第 1 次尝试, 共 3 次")
+    expect(attempts.get_by_role("row").nth(1)).to_contain_text("第 1 次尝试，共 3 次")
     expect(attempts).to_contain_text("“no route”")
     later = now + timedelta(minutes=11)
     dispatch.acknowledge([task for task, _device in dispatch.claim(batch, later) or []], later)
     page.reload()
-    expect(attempts.get_by_role("row").nth(2)).to_contain_text("第 2 次尝试, 共 3 次")
+    expect(attempts.get_by_role("row").nth(2)).to_contain_text("第 2 次尝试，共 3 次")
 
 
 def test_a_batch_is_paused_resumed_and_canceled_after_a_warning(
