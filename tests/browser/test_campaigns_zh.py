@@ -65,7 +65,7 @@ def test_a_failed_attempt_says_which_one_comes_when_and_the_task_tells_them_all(
     applied = reports.apply([Step(devices[0].pk, None, -2, "no route", now)])
     told(applied.campaigns, [devices[0].pk])
     row = page.get_by_role("row").filter(has_text=devices[0].name)
-    expect(row).to_contain_text(re.compile(r"第 2 次尝试 \(共 3 次\) 将于 .*\d\d:\d\d 进行"), timeout=SOON)
+    expect(row).to_contain_text(re.compile(r"第 2 次尝试（共 3 次）将于 .*\d\d:\d\d 进行"), timeout=SOON)
     row.get_by_role("link", name=devices[0].name).click()
     attempts = page.locator("section").filter(has_text="升级尝试")
     expect(attempts.get_by_role("row").nth(1)).to_contain_text("第 1 次尝试，共 3 次")
