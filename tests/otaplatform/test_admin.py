@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
+from django_celery_beat.models import PeriodicTask
 
 from otaplatform.accounts import audit
 from otaplatform.accounts.models import AuditEntry, User
 from otaplatform.accounts.roles import ADMINISTRATOR, OPERATOR
+from otaplatform.ticks import ensure_ticks
 from tests.factories import ProductFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -25,6 +27,13 @@ def administrator() -> User:
 def client(administrator: User) -> Client:
     client = Client()
     client.force_login(administrator)
+    return client
+
+
+@pytest.fixture
+def root() -> Client:
+    client = Client()
+    client.force_login(UserFactory(is_superuser=True))
     return client
 
 
@@ -120,3 +129,19 @@ def test_the_audit_log_shows_the_own_account_and_cannot_be_changed(
     for page in ("change/", "delete/"):
         client.post(f"/accounts/auditentry/{own.pk}/{page}", {"post": "yes", "actor_name": "x"})
     assert AuditEntry.objects.get(pk=own.pk).actor_name == administrator.username
+
+
+def test_a_superuser_switches_a_tick_off_but_can_neither_retime_nor_delete_nor_add_one(
+    root: Client,
+) -> None:
+    ensure_ticks()
+    tick = PeriodicTask.objects.get(name="campaigns.tasks.dispatch")
+    address, seconds = f"/django_celery_beat/periodictask/{tick.pk}", tick.interval.every
+    assert root.post(f"{address}/change/", {"name": "mine", "interval": "1"}).status_code == 302
+    tick.refresh_from_db()
+    assert (tick.enabled, tick.name, tick.interval.every) == (False, "campaigns.tasks.dispatch", seconds)
+    assert root.post(f"{address}/delete/", {"post": "yes"}).status_code == 403
+    assert root.get("/django_celery_beat/periodictask/add/").status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": str(tick.pk), "post": "yes"}
+    root.post("/django_celery_beat/periodictask/", chosen)
+    assert PeriodicTask.objects.filter(pk=tick.pk).exists()
