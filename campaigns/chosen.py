@@ -66,8 +66,7 @@ def _checked(names: Iterator[str]) -> list[str]:
 
 
 def keep(names: list[str]) -> str:
-    """Store a list until its launch; the key that `kept` takes. Forgotten ones of other days are removed."""
-    forget_old()
+    """Store a list until its launch, for a day at most (`forget_old`); the key that `kept` takes."""
     key = secrets.token_hex(16)
     default_storage.save(f"{FOLDER}/{key}", ContentFile("\n".join(names).encode()))
     return key

@@ -4,6 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 from knox.models import AuthToken
 
+from campaigns import chosen
 from otaplatform.api import idempotency
 from otaplatform.api.webhooks.collect import collect
 from otaplatform.api.webhooks.send import forget, send_due
@@ -21,7 +22,8 @@ def webhooks() -> None:
 
 @shared_task
 def clean_up() -> None:
-    """Remove kept answers, old deliveries and expired tokens."""
+    """Remove kept answers, old deliveries, expired tokens, and lists of devices that nobody launched."""
     idempotency.forget()
     forget()
     AuthToken.objects.filter(expiry__lt=timezone.now()).delete()
+    chosen.forget_old()

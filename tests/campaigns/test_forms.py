@@ -1,6 +1,7 @@
 """What the launch forms take and refuse, and how lists of names are read."""
 
 import io
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from campaigns.forms import BatchForm, kind_label, retry_label
 from campaigns.models import Campaign
 from campaigns.states import Region
 from firmware.models import Firmware
+from otaplatform.api.tasks import clean_up
 from tests.factories import FirmwareFactory
 
 
@@ -173,9 +175,11 @@ def test_a_key_that_was_never_given_out_opens_nothing(key: str) -> None:
     assert chosen.kept(key) is None
 
 
-def test_lists_of_other_days_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = chosen.keep(["gw-1"])
-    monkeypatch.setattr(chosen, "KEEP", timedelta(seconds=-1))
-    new = chosen.keep(["gw-2"])
+@pytest.mark.django_db
+def test_lists_of_other_days_are_removed() -> None:
+    old, new = chosen.keep(["gw-1"]), chosen.keep(["gw-2"])
+    long_ago = (timezone.now() - timedelta(days=2)).timestamp()
+    os.utime(default_storage.path(f"{chosen.FOLDER}/{old}"), (long_ago, long_ago))
+    clean_up()
     assert (chosen.kept(old), chosen.kept(new)) == (None, ["gw-2"])
     assert not default_storage.exists(f"{chosen.FOLDER}/{old}")
