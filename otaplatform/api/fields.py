@@ -44,7 +44,8 @@ class Truth(serializers.BooleanField):
 
 class Choice(serializers.ChoiceField):
     def to_internal_value(self, data: Any) -> Any:
-        if data not in self.choices or all(type(choice) is not type(data) for choice in self.choices):
+        # Looked for one by one: a list or an object has no hash.
+        if not any(type(choice) is type(data) and choice == data for choice in self.choices):
             self.fail("invalid_choice", input=data)
         return data
 

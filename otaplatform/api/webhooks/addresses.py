@@ -14,6 +14,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Translation to IPv4 within one network (RFC 8215); Python 3.11 takes it for public.
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -31,6 +33,8 @@ def is_allowed(address: IPAddress) -> bool:
             return is_allowed(inner)
         if address in _NAT64:
             return is_allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address in _LOCAL_NAT64 or address.is_site_local or address.is_reserved:
+            return False
     return address.is_global and not address.is_multicast
 
 

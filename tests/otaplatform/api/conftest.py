@@ -1,11 +1,13 @@
 """Three people at the API: an operator and a viewer of one account, and an outsider who runs another."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
@@ -17,7 +19,10 @@ from devices.models import Product
 from firmware.models import Firmware
 from otaplatform.accounts.models import Account, User
 from otaplatform.accounts.roles import ADMINISTRATOR, OPERATOR, VIEWER
+from otaplatform.api.models import Webhook
+from otaplatform.api.webhooks import services
 from tests.factories import AccountFactory, FirmwareFactory, ProductFactory, UserFactory
+from tests.otaplatform.api.webhook_tools import Receiver, look
 
 V1 = "/api/v1/"
 
@@ -79,6 +84,49 @@ def product(account: Account) -> Product:
 @pytest.fixture
 def firmware(product: Product) -> Firmware:
     return FirmwareFactory.create(product=product, version="2.0.0")
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    settings.OTA_WEBHOOK_ALLOW_PRIVATE = True
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def hook(account: Account) -> Callable[..., Webhook]:
+    def make(url: str = "https://example.com/hook", **values: Any) -> Webhook:
+        owner = values.pop("account", account)
+        webhook = services.create_webhook(owner, url=url, actor=None, **values)
+        look()
+        return webhook
+
+    return make
+
+
+def of(product: Product, rest: str = "") -> str:
+    return f"{V1}products/{product.product_key}/{rest}"
+
+
+def launch(client: APIClient, firmware: Firmware, **values: Any) -> Any:
+    body = {"firmware": firmware.pk, "policy": "static", "region": "all", "accept_unproven": True}
+    return client.post(f"{V1}campaigns/", body | values)
+
+
+def upload(client: APIClient, product: Product, **values: Any) -> Any:
+    body = {
+        "name": "meter_app",
+        "version": "1.1.0",
+        "product": product.product_key,
+        "sign_method": "SHA256",
+        "file": SimpleUploadedFile("meter.bin", b"image"),
+    }
+    return client.post(f"{V1}firmware/", body | values, format="multipart")
 
 
 def code_of(response: Any) -> tuple[int, str]:
