@@ -25,8 +25,10 @@ class RefusedError(Exception):
     """The platform's answer was an error; `status` is 0 if there was no answer at all."""
 
     def __init__(self, status: int, code: str, message: str, fields: Mapping[str, Any]) -> None:
-        details = [f"{name}: {error['message']}" for name, errors in fields.items() for error in errors]
-        super().__init__("; ".join([message, *(line for line in details if line not in message)]))
+        errors = [(name, error["message"]) for name, found in fields.items() for error in found]
+        # Mostly the message is the fields' own sentences.
+        said = [] if errors and all(text in message for _name, text in errors) else [message]
+        super().__init__(" ".join([*said, *(f"{name}: {text}" for name, text in errors)]))
         self.status, self.code = status, code
 
 

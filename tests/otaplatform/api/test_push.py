@@ -131,7 +131,9 @@ def test_what_the_platform_refuses_is_said_in_words(push: Push, product: Product
     code, _out, err = push("--batch", "all")
     assert (code, "Validate the firmware" in err) == (2, True)
     code, _out, err = push()
-    assert (code, "already" in err) == (2, True)
+    assert code == 2
+    assert err.count("already has a firmware of this name") == 1
+    assert "name: " in err
 
 
 def test_waiting_ends_after_the_time_out(push: Push, product: Product) -> None:
