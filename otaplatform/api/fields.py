@@ -75,7 +75,7 @@ class Texts(serializers.Field[list[str], Any, list[str], Any]):
     """A list of short texts, checked as a whole: a million names take a second, not ten."""
 
     default_error_messages = {
-        "not_a_list": _("Send a list of texts."),
+        "not_a_list": _("Send a list of texts of at most 64 characters."),
         "too_many": _("At most %(limit)s items can be sent."),
         "empty": _("Send at least one item."),
     }
