@@ -5,13 +5,18 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
 from django.utils import timezone
 
 from campaigns import moves
 from campaigns.models import Campaign, CampaignCounter, UpdateTask
+from devices import versions
 from devices.models import Device
 from firmware.models import Firmware
-from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
+from otaplatform.accounts.models import Account, User
+from otaplatform.accounts.roles import OPERATOR
+from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory, UserFactory
 
 
 @pytest.fixture
@@ -51,3 +56,31 @@ def counts(campaign: Campaign) -> dict[str, int]:
     return {
         status: n for status, n in CampaignCounter.objects.totals([campaign.pk])[campaign.pk].items() if n
     }
+
+
+def person(account: Account, role: str) -> User:
+    user = UserFactory.create(account=account, language="en", time_zone="Asia/Shanghai")
+    user.groups.set(Group.objects.filter(name=role))
+    return user
+
+
+@pytest.fixture
+def operator(firmware: Firmware) -> User:
+    return person(firmware.account, OPERATOR)
+
+
+@pytest.fixture
+def console(operator: User) -> Any:
+    client = Client()
+    client.force_login(operator)
+    return client
+
+
+def recounted(*campaigns: Campaign) -> None:
+    """Factories write rows without counters."""
+    versions.recount(repair=True)
+    moves.recount([each.pk for each in campaigns], repair=True)
+
+
+# The test client reads an asynchronous answer in one piece.
+whole_answer = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
