@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from otaplatform.accounts.models import AuditEntry, User
 from tests.browser.conftest import OpenConsole, screenshot, scrolls_sideways, serious_faults
 from tests.factories import CampaignFactory, FirmwareFactory, ProductFactory
 from tests.firmware.samples import BIN, upload
+from tests.running import TIMEOUT
 
 WORDS = {
     False: {
@@ -122,6 +124,9 @@ def test_the_bar_moves_while_the_file_travels(
     expect(page.get_by_role("progressbar")).to_be_visible()
     expect(page.get_by_role("button", name=words["upload"], exact=True)).to_be_disabled()
     screenshot(page, "firmware-progress")
+    deadline = time.monotonic() + TIMEOUT
+    while not held and time.monotonic() < deadline:
+        page.wait_for_timeout(20)  # the only way to let the browser's events in
     held[0].continue_()
     expect(page).to_have_url(re.compile(r"/firmware/\d+/$"))
 
