@@ -6,14 +6,15 @@ import warnings
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
-from django.core.asgi import get_asgi_application
+
+from otaplatform.requests import application as measured_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
 
 # WhiteNoise's responses are synchronous iterators; they are small files, and nothing streams through them.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
-http_application = get_asgi_application()
+http_application = measured_application()
 
 from django.conf import settings  # noqa: E402  (needs the loaded app registry, as the next ones do)
 

@@ -71,6 +71,9 @@ class Resource(viewsets.GenericViewSet[Any]):
         super().initial(request, *args, **kwargs)
         if not self.action:
             self.http_method_not_allowed(request)
+        # A server that does not measure bodies (`otaplatform.requests` does): no body is ever guessed empty.
+        if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
+            raise ApiError("length_required")
         if isinstance(request.auth, AuthToken):
             self._prefer(request)
         _ = self.account

@@ -30,6 +30,7 @@ CODES: dict[str, tuple[int, Promise]] = {
     "conflict": (409, _("Something else changed it at the same moment; try again.")),
     "idempotency_mismatch": (409, _("This Idempotency-Key was used for another request.")),
     "idempotency_running": (409, _("The first request with this Idempotency-Key is still running.")),
+    "length_required": (411, _("Send the length of the body: the server did not read it.")),
     "precondition_failed": (412, _("The object has changed since it was read.")),
     "too_large": (413, _("The request is too large.")),
     "unsupported_media_type": (415, _("The request body is in a format that this address does not read.")),

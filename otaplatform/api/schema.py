@@ -25,7 +25,7 @@ _TITLES = {
     "WebhookResource": "webhooks",
 }
 _ALWAYS = (400, 401, 403, 404, 406, 429, 500)
-_WITH_BODY = (409, 413, 415)
+_WITH_BODY = (409, 411, 413, 415)
 _LISTS = {"list", "history", "tasks", "events", "deliveries", "rows"}
 
 
