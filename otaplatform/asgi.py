@@ -18,9 +18,12 @@ http_application = measured_application()
 
 from django.conf import settings  # noqa: E402  (needs the loaded app registry, as the next ones do)
 
+from otaplatform import checks  # noqa: E402
 from otaplatform.body_limit import BodyLimit  # noqa: E402
 from otaplatform.device_http.views import MAX_BODY  # noqa: E402
 from otaplatform.routing import websocket_urlpatterns  # noqa: E402
+
+checks.refuse_wrong_settings()
 
 # Twice the largest firmware, so that a file that is a little too large gets its sentence in the form; and
 # room for a list of a million DeviceNames of 32 characters.

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from celery import Celery
-from celery.signals import heartbeat_sent, task_postrun
+from celery.signals import beat_init, heartbeat_sent, task_postrun, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
 
@@ -16,6 +16,15 @@ app.autodiscover_tasks()
 # Celery's own heartbeat comes every two seconds; a row in the database needs fewer.
 _WORKER_BEAT_SECONDS = 5.0
 _last_worker_beat = 0.0
+
+
+@worker_init.connect
+@beat_init.connect
+def check_settings(**kwargs: Any) -> None:
+    """Celery looks at the system checks but starts in spite of their errors."""
+    from otaplatform.checks import refuse_wrong_settings
+
+    refuse_wrong_settings()
 
 
 @heartbeat_sent.connect

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
+from django.core.management.base import BaseCommand, SystemCheckError
 from django.utils.translation import gettext as _
 
 _DATABASES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
@@ -28,6 +29,14 @@ def is_loopback(host: str) -> bool:
 def platform_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Everything that is wrong with the settings of addresses, keys, data and devices."""
     return [*_addresses(), *_keys(), *_data(), *_devices()]
+
+
+def refuse_wrong_settings() -> None:
+    """End a start that is not a management command (those check by themselves): SystemExit."""
+    try:
+        BaseCommand().check()
+    except SystemCheckError as error:
+        raise SystemExit(str(error)) from None
 
 
 def _addresses() -> Iterator[CheckMessage]:
@@ -101,6 +110,15 @@ def _devices() -> Iterator[CheckMessage]:
             _("MQTT_URL must begin with mqtt:// or mqtts://"),
             hint=_("For example mqtt://user:password@broker.example.com:1883"),
             id="otaplatform.E007",
+        )
+    elif settings.MQTT_URL:
+        yield Error(
+            _("MQTT_URL names a broker that cannot authenticate devices with this platform."),
+            hint=_(
+                "Such a broker reports no connections, and would accept anybody's report for any device. "
+                "Unset MQTT_URL: the gateway then runs its own broker."
+            ),
+            id="otaplatform.E010",
         )
     if settings.OTA_MQTT_TLS_PORT and not settings.MQTT_URL:
         for name in ("OTA_MQTT_TLS_CERT", "OTA_MQTT_TLS_KEY"):

@@ -66,6 +66,9 @@ def check(now: datetime | None = None) -> list[State]:
         return State(name, age <= silence and row.detail.get("ok", True), max(0.0, age.total_seconds()))
 
     states += [state(name, name, PART_SILENCE) for name in PARTS]
+    gateway = beats.get("gateway")
+    # A silent gateway is told by its own line; what it last said of the broker stands until it speaks again.
+    states.append(State("presence", gateway is None or gateway.detail.get("presence", True)))
     states += [
         state(heartbeat_name(task), heartbeat_name(task), allowed_silence(interval))
         for task, interval in TICKS.items()

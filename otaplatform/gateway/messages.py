@@ -113,15 +113,18 @@ def _progress(payload: bytes) -> Progress:
 
 
 def _request(payload: bytes) -> Request:
-    return _pull(payload, Kind.REQUEST)
+    """Question and answer share this topic: a broker may hand our own answer back to us."""
+    body = decode(payload) if payload else {}
+    if "code" in body or "data" in body:
+        raise BadMessage("shape", "an answer, not a question")
+    return _pull(body, Kind.REQUEST)
 
 
 def _firmware_get(payload: bytes) -> Request:
-    return _pull(payload, Kind.FIRMWARE_GET_REPLY)
+    return _pull(decode(payload) if payload else {}, Kind.FIRMWARE_GET_REPLY)
 
 
-def _pull(payload: bytes, reply_kind: Kind) -> Request:
-    body = decode(payload) if payload else {}
+def _pull(body: Mapping[str, Any], reply_kind: Kind) -> Request:
     params = _object(body, "params")
     return Request(_version(params), _module(params), _message_id(body), reply_kind)
 

@@ -106,6 +106,11 @@ class Router:
         self._epoch = ""
         self._snapshots = snapshots.Collector()
 
+    @property
+    def knows_presence(self) -> bool:
+        """Whether the broker has ever told who is connected."""
+        return bool(self._epoch)
+
     def handle(self, batch: Sequence[Incoming], now: datetime | None = None) -> Outcome:
         """Plan and store a batch. Raises UNAVAILABLE."""
         return self.store(self.plan(batch), now)

@@ -38,6 +38,8 @@ STEADY_AFTER = 10.0
 # A gateway that is busy most of the time with batches this small has a broker with too small a window.
 BUSY_SHARE = 0.5
 SMALL_BATCH = 50
+# A broker that tells who is connected has done so this long after the gateway subscribed.
+PRESENCE_WITHIN = 30.0
 # Stored messages that the broker may send again because their acknowledgement was lost.
 REMEMBERED = 5_000
 
@@ -74,6 +76,7 @@ class GatewaySession:
         self._first_at = self._last_at = 0.0
         self._stored: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._heartbeat_at = time.monotonic() - HEARTBEAT_SECONDS  # the first one at once
+        self._connected_at = 0.0
         self._busy = 0.0
         self._batches = self._messages = 0
         self._minute: deque[int] = deque(maxlen=round(60 / HEARTBEAT_SECONDS))
@@ -110,6 +113,7 @@ class GatewaySession:
             self._stored.clear()
         prefix = f"$share/{self._where.share}/" if self._where.share else ""
         link.subscribe([prefix + each for each in topics.GATEWAY_FILTERS])
+        self._connected_at = time.monotonic()
         self.connected.set()
         logger.info("gateway connected to %s:%s", self._where.host, self._where.port)
         return link
@@ -240,6 +244,7 @@ class GatewaySession:
             **self._watch(),
             "last_minute": sum(self._minute),
             "connected": self.connected.is_set(),
+            "presence": self._has_presence(),
         }
         try:
             close_old_connections()
@@ -249,3 +254,8 @@ class GatewaySession:
         except UNAVAILABLE:
             logger.warning("no heartbeat: the database did not answer")
             connection.close()
+
+    def _has_presence(self) -> bool:
+        """False for a broker that does not tell who is connected: every device would stay offline."""
+        is_settled = self.connected.is_set() and time.monotonic() - self._connected_at > PRESENCE_WITHIN
+        return self.router.knows_presence or not is_settled

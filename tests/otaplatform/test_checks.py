@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.signals import beat_init, worker_init
+from celery.utils.dispatch import Signal
 from pytest_django import Settings
 
-from otaplatform.checks import is_loopback, platform_settings
+from otaplatform import celery
+from otaplatform.checks import is_loopback, platform_settings, refuse_wrong_settings
 
 
 def found() -> list[str | None]:
@@ -25,6 +28,7 @@ def test_the_settings_of_a_plain_start_are_fine() -> None:
         ({"OTA_PUBLIC_URL": "https://ota.example/console"}, "otaplatform.E002"),
         ({"OTA_ENCRYPTION_KEYS": ["not a key"]}, "otaplatform.E003"),
         ({"MQTT_URL": "http://localhost"}, "otaplatform.E007"),
+        ({"MQTT_URL": "mqtt://localhost"}, "otaplatform.E010"),
         ({"OTA_HTTP_ONLINE_MINUTES": 0}, "otaplatform.E009"),
         ({"OTA_HTTP_TOKEN_DAYS": 0}, "otaplatform.E009"),
         ({"OTA_MQTT_TLS_PORT": 8883, "OTA_MQTT_TLS_KEY": __file__}, "otaplatform.E008"),
@@ -38,6 +42,21 @@ def test_a_wrong_combination_is_named_with_what_to_do(
     [message] = platform_settings(None)
     assert message.id == code
     assert message.hint
+
+
+def test_a_start_without_a_management_command_is_refused_in_words(settings: Settings) -> None:
+    refuse_wrong_settings()
+    settings.MQTT_URL = "mqtt://broker.example.com"
+    with pytest.raises(SystemExit, match=r"MQTT_URL names a broker .*\n.*Unset MQTT_URL"):
+        refuse_wrong_settings()
+
+
+@pytest.mark.parametrize("signal", [worker_init, beat_init])
+def test_a_worker_and_beat_start_with_right_settings_only(settings: Settings, signal: Signal) -> None:
+    settings.MQTT_URL = "mqtt://broker.example.com"
+    assert celery.check_settings in [receiver() for _, receiver in signal.receivers]
+    with pytest.raises(SystemExit):
+        celery.check_settings()
 
 
 def test_other_machines_may_be_let_in_once_the_public_address_is_known(settings: Settings) -> None:
@@ -58,10 +77,10 @@ def test_an_unsupported_database_is_refused(engine: Callable[[str], None]) -> No
     assert found() == ["otaplatform.E005"]
 
 
-def test_a_broker_elsewhere_is_a_warning_with_sqlite_only(
+def test_redis_elsewhere_is_a_warning_with_sqlite_only(
     settings: Settings, engine: Callable[[str], None]
 ) -> None:
-    settings.MQTT_URL = "mqtt://broker.example.com"
+    settings.REDIS_URL = "redis://redis.example.com"
     engine("sqlite3")
     assert found() == ["otaplatform.W006"]
     engine("postgresql")

@@ -38,7 +38,7 @@ def ask() -> tuple[int, dict[str, Any]]:
 def test_all_well_answers_200_without_a_login(well: None) -> None:
     status, body = ask()
     assert (status, body["status"]) == (200, "ok")
-    assert set(body["parts"]) == {"database", "redis", "gateway", "worker"}
+    assert set(body["parts"]) == {"database", "redis", "gateway", "worker", "presence"}
     assert body["ticks"].keys() == TICKS.keys()
     assert body["ticks"][TICK] == {"ok": True, "age": 0.0}
 
@@ -60,6 +60,13 @@ def test_a_part_that_never_spoke_answers_503(well: None) -> None:
 def test_a_part_that_says_it_is_unwell_answers_503(well: None) -> None:
     health.beat("gateway", NOW, ok=False)
     assert ask()[0] == 503
+
+
+def test_a_broker_that_does_not_tell_who_is_connected_answers_503(well: None) -> None:
+    health.beat("gateway", NOW, presence=False)
+    status, body = ask()
+    assert (status, body["parts"]["presence"]) == (503, {"ok": False})
+    assert "does not tell which devices are connected" in doctor()[1]
 
 
 def test_a_late_tick_answers_503(well: None) -> None:

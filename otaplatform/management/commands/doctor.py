@@ -98,6 +98,14 @@ def _parts() -> Iterator[Finding]:
     }
     for name in health.PARTS:
         yield _sign_of_life(states.pop(name), name, hints[name])
+    presence = states.pop("presence")
+    yield Finding(
+        presence.ok,
+        _("The MQTT broker tells which devices are connected.")
+        if presence.ok
+        else _("The MQTT broker does not tell which devices are connected."),
+        _("Devices would stay offline for ever: unset MQTT_URL, so that the gateway runs its own broker."),
+    )
     for task in TICKS:
         state = states.pop(heartbeat_name(task), None)
         if state is None:

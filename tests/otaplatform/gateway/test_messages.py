@@ -190,6 +190,11 @@ def test_a_pull_says_where_its_answer_is_awaited(
     assert parse(kind, payload) == Request(*expected, reply_kind=reply_kind)
 
 
+@pytest.mark.parametrize("body", [b'{"code":"1000","id":"1"}', b'{"id":1,"data":{"version":"2.0.0"}}'])
+def test_an_answer_on_the_topic_of_the_question_is_not_taken_for_one(body: bytes) -> None:
+    assert refusal(Kind.REQUEST, body) == "shape"
+
+
 def test_the_block_request_of_link_sdk_is_read_in_spite_of_its_comma() -> None:
     payload = (
         b'{"id":"1","version":"1.0","params":{"fileToken":"default",'

@@ -11,6 +11,7 @@ from django.utils import timezone
 from campaigns import dispatch, expand, live, reports
 from campaigns.models import UpdateTask
 from devices import mqtt
+from devices.brokers.embedded import Broker
 from devices.models import Device, DeviceVersion, ProductCounter
 from otaplatform.gateway import session
 from otaplatform.gateway.routes import Router, Work
@@ -308,6 +309,27 @@ def test_the_messages_of_the_last_minute_are_told_with_the_signs_of_life(
         # The connection itself is a message of the broker.
         wait_until(lambda: told() >= 4)
         client.close()
+
+
+def presence_is_told() -> bool | None:
+    beat = Heartbeat.objects.filter(name="gateway").first()
+    return beat.detail["presence"] if beat else None
+
+
+@pytest.mark.parametrize("forgets_its_snapshot", [False, True])
+def test_a_broker_that_never_tells_who_is_connected_is_told_with_the_signs_of_life(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, forgets_its_snapshot: bool
+) -> None:
+    monkeypatch.setattr(session, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(session, "PRESENCE_WITHIN", 0.2 if forgets_its_snapshot else TIMEOUT * 4)
+    if forgets_its_snapshot:
+        monkeypatch.setattr(Broker, "synchronise", lambda *arguments: None)
+    with running_platform() as platform:
+        if forgets_its_snapshot:
+            wait_until(lambda: presence_is_told() is False)
+        else:
+            wait_until(lambda: platform.session.router.knows_presence)
+            wait_until(lambda: presence_is_told() is True)
 
 
 def test_a_kicked_device_is_disconnected(platform: Platform, device: Device) -> None:
