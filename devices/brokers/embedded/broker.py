@@ -58,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 _SNAPSHOT_PART = 1_000
 _BACKLOG = 1_024
-_READ_SIZE = 64 * 1024
 _STOP_TIME = 2.0
 _ACCEPT_PAUSE = 0.5  # after the system ran out of files
 _HALF = 0.5
@@ -114,7 +113,6 @@ class Broker:
         self._tasks: list[asyncio.Task[None]] = []
         self._sockets: list[socket.socket] = []
         self._stopping = False
-        self.read_buffer = bytearray(_READ_SIZE)  # one for all: what is read is consumed at once
 
     # ---- life ---------------------------------------------------------------------------------------
 

@@ -30,10 +30,12 @@ _CODES = {
 }
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.Protocol):
     """Reads packets and hands them to the broker; knows who the client is once it is authenticated.
 
-    Until then nothing of the broker's state is touched, and later bytes wait.
+    Until then nothing of the broker's state is touched, and later bytes wait. Nothing that bytes are read
+    into is shared with another connection: asyncio's TLS fills a buffer piece by piece, so a shared one
+    would mix the bytes of two clients.
     """
 
     def __init__(self, broker: Broker, host: str, port: int) -> None:
@@ -63,14 +65,11 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=self.broker.options.device_queue_bytes)
         self.broker.connections.add(self)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self.broker.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         if self.ended:
             return
         try:
-            packets = self._decoder.feed(self.broker.read_buffer[:nbytes])
+            packets = self._decoder.feed(data)
         except MalformedPacket as error:
             self._refuse_malformed(error)
             return

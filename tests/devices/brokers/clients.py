@@ -44,10 +44,13 @@ class RawClient:
     """Sends and receives single packets; every wait has a time-out."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
-        self.socket = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
+        self.socket = self._open(port, tls)
         self._decoder = Decoder()
         self._received: list[Packet] = []
+
+    def _open(self, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        return plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
 
     def __enter__(self) -> Self:
         return self

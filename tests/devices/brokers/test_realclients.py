@@ -1,28 +1,17 @@
-"""The broker against clients of others: mosquitto's, and paho over TLS."""
+"""The broker against clients of others: mosquitto's."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import ssl
 import subprocess
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from devices import topics
-from devices.brokers.embedded import BrokerThread, Listener
 from devices.brokers.embedded.codec import Publish
-from devices.topics import Kind
-from tests.devices.brokers.clients import PK, TIMEOUT, Device, Gateway, PahoClient, RawClient, authenticate
+from tests.devices.brokers.clients import PK, TIMEOUT, Device, Gateway
 
 
 def program(name: str) -> str:
@@ -88,68 +77,21 @@ def test_mosquitto_sub_of_the_platform_sees_presence(port: int) -> None:
     assert json.loads(payload)["event"] == "connected"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a self-signed certificate of localhost and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return path
-
-
-@pytest.fixture
-def tls_ports(certificate: Path) -> Iterator[tuple[int, ...]]:
-    """A plain and a TLS port of one broker."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with BrokerThread(authenticate, [Listener(0), Listener(0, ssl=context)]) as broker:
-        yield broker.ports
-
-
-def test_a_paho_device_over_tls_reports_and_is_pushed_to(
+@pytest.mark.realclient
+def test_each_line_that_mosquitto_pub_reads_is_a_report(
     certificate: Path, tls_ports: tuple[int, ...]
 ) -> None:
     plain, tls = tls_ports
-    client = PahoClient(tls, "x|securemode=2|", f"dn&{PK}", "secret")
-    client.client.tls_set(str(certificate))
-    with Gateway(plain) as gateway, client as device:
-        assert device.is_connected()
+    command = mosquitto("mosquitto_pub", tls, f"/ota/device/inform/{PK}/dn", "-q", "1", "-l")
+    command += ["--cafile", str(certificate)]
+    lines = [b"version %d" % number for number in range(200)]
+    with (
+        Gateway(plain) as gateway,
+        subprocess.Popen([*command, *DEVICE], stdin=subprocess.PIPE) as process,
+    ):
         assert gateway.receive_event().connected
-        sent = device.client.publish(topics.build(Kind.INFORM, PK, "dn"), bytes(100_000), 1)
-        assert len(gateway.receive_publish().payload) == 100_000
-        sent.wait_for_publish(TIMEOUT)
-        gateway.send(Publish(topics.build(Kind.UPGRADE, PK, "dn"), b"push", 1, 1))
-        assert device.receive().payload == b"push"
-
-
-def test_a_take_over_and_a_failed_handshake_over_tls(certificate: Path, tls_ports: tuple[int, ...]) -> None:
-    _, tls = tls_ports
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    with Device(tls, "dn", tls=trusting) as first, Device(tls, "dn", tls=trusting) as second:
-        assert first.is_closed_by_broker()
-        with RawClient(tls) as plaintext:
-            plaintext.socket.sendall(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab")
-            while plaintext.socket.recv(4096):  # perhaps a TLS alert, then the end
-                pass
-        assert second.has_nothing_more()
+        assert process.stdin is not None
+        process.stdin.write(b"\n".join(lines) + b"\n")
+        process.stdin.close()
+        assert [gateway.receive_publish().payload for _ in lines] == lines
+        assert process.wait(TIMEOUT) == 0
