@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from campaigns import dynamic, moves, wire
+from campaigns import dynamic, life, moves, wire
 from campaigns.life import MAX_RETURNS, PUSH_SPACING, Event, State
 from campaigns.models import Campaign, UpdateTask, UpdateTaskQuerySet
 from campaigns.states import FINAL, UPDATING, EventKind, Reason, TaskStatus
@@ -137,7 +137,8 @@ def stop_for_missing_file(campaign: Campaign, now: datetime) -> None:
             states = moves.read(waiting[:CLAIM])
             for state in states:
                 state.move(TaskStatus.FAILED, now, reason=Reason.FILE_UNAVAILABLE.value)
-                state.reason, state.ready_at = Reason.FILE_UNAVAILABLE.value, None
+                state.reason, state.detail = Reason.FILE_UNAVAILABLE.value, ""
+                state.ready_at = None
             moved, counts = moves.write(states, now)
             moves.add_counts(counts)
         if not moved:
@@ -242,6 +243,7 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
             progress = CASE WHEN due.version = campaigns_updatetask.to_version THEN 100 ELSE progress END,
             reason = CASE WHEN due.version = campaigns_updatetask.to_version THEN ''
                           WHEN {matches} THEN reason ELSE 'NO_LONGER_MATCHES' END,
+            detail = CASE WHEN ({outcome}) = 'NOTIFIED' THEN detail ELSE '' END,
             from_version = CASE WHEN due.version IS NULL OR due.version = campaigns_updatetask.to_version
                                 THEN from_version ELSE due.version END,
             pushed_at = CASE WHEN ({outcome}) = 'NOTIFIED' THEN %s ELSE pushed_at END,
@@ -252,7 +254,7 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
     """  # noqa: S608  (the pieces are ours; values are parameters)
     return sql.execute(
         statement,
-        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, *chosen, now, now, now],
+        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, *chosen, *chosen, now, now, now],
     )
 
 
@@ -413,12 +415,12 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
             version = running.get((state.device_id, state.module))
             if state.status == TaskStatus.QUEUED:
                 if version == state.to_version:
-                    state.move(TaskStatus.SUCCEEDED, now, version=version)
-                    state.progress, state.ready_at = 100, None
+                    life.succeed(state, now, version)
                     continue
                 if chosen and version not in chosen and not state.pushed_at:
                     state.move(TaskStatus.FAILED, now, reason=Reason.NO_LONGER_MATCHES.value)
-                    state.reason, state.ready_at = Reason.NO_LONGER_MATCHES.value, None
+                    state.reason, state.detail = Reason.NO_LONGER_MATCHES.value, ""
+                    state.ready_at = None
                     continue
                 if room == 0:
                     continue

@@ -151,12 +151,13 @@ def conflict_event(before: str, now: datetime) -> Event:
 def replace_waiting(
     campaign: Campaign, device_ids: Sequence[int] | QuerySet[Device, Any], now: datetime
 ) -> Counter[tuple[int, str]]:
-    """Cancel other campaigns' tasks of these devices that only wait; the caller holds the presence rows.
+    """Cancel older campaigns' tasks of these devices that only wait; the caller holds the presence rows.
 
+    To replace is an act of the launch: what was launched after it is newer than the operator's wish.
     The differences are returned, because counters are written last.
     """
     waiting = (TaskStatus.QUEUED, TaskStatus.CONFIRM)
-    tasks = UpdateTask.objects.filter(device__in=device_ids, status__in=waiting).exclude(campaign=campaign)
+    tasks = UpdateTask.objects.filter(device__in=device_ids, status__in=waiting, campaign__lt=campaign)
     states = moves.read(tasks)
     for state in states:
         life.cancel(state, now, detail=str(campaign))
@@ -201,7 +202,7 @@ def start(
             unlocked.update(status=CampaignStatus.IN_PROGRESS, finished_at=None)
         rows = presence.lock(device_ids)
         counts: Counter[tuple[int, str]] = Counter()
-        if campaign.busy == Busy.REPLACE:
+        if TaskStatus.SCHEDULED in before and campaign.busy == Busy.REPLACE:
             counts.update(replace_waiting(campaign, device_ids, now))
         states = []
         tasks = UpdateTask.objects.filter(campaign=campaign, device__in=rows)

@@ -311,6 +311,8 @@ def on_unacknowledged(task: State, at: datetime) -> None:
 def cancel(task: State, at: datetime, detail: str = "") -> None:
     task.reserve = task.pushed_at is not None
     task.move(TaskStatus.CANCELED, at, detail=detail)
+    # Why an earlier attempt failed is not why this one ended.
+    task.reason = task.detail = ""
     task.ready_at = task.stray_until = None
 
 

@@ -139,8 +139,9 @@ def cancel_unpushed(task_ids: Sequence[int], before: TaskStatus, now: datetime) 
     check_move(before.value, TaskStatus.CANCELED)
     source, parameters = sql.rows("v", {"task_id": "bigint"}, [(pk,) for pk in task_ids])
     rows = sql.execute(
-        "UPDATE campaigns_updatetask SET status = 'CANCELED', ready_at = NULL, stray_until = NULL, "  # noqa: S608  (ours)
-        f"changed_at = %s FROM {source} WHERE campaigns_updatetask.id = v.task_id "
+        "UPDATE campaigns_updatetask SET status = 'CANCELED', reason = '', detail = '', "  # noqa: S608  (ours)
+        f"ready_at = NULL, stray_until = NULL, changed_at = %s FROM {source} "
+        "WHERE campaigns_updatetask.id = v.task_id "
         "AND campaigns_updatetask.status = %s AND campaigns_updatetask.pushed_at IS NULL "
         "RETURNING campaigns_updatetask.id, campaigns_updatetask.attempt",
         [now, *parameters, before.value],

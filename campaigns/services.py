@@ -12,7 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -37,6 +38,8 @@ from otaplatform.accounts.models import User
 SCHEDULE_FROM = timedelta(minutes=5)
 SCHEDULE_UNTIL = timedelta(days=7)
 MAX_CHOSEN = 1_000_000
+# What the expansion gives a device, by the campaign's status.
+GIVEN = {CampaignStatus.PLANNED: TaskStatus.SCHEDULED, CampaignStatus.IN_PROGRESS: TaskStatus.QUEUED}
 
 
 class RefusedError(ValidationError):
@@ -85,8 +88,12 @@ def is_proven(firmware: Firmware) -> bool:
 
 
 def validate_schedule(schedule_at: datetime, now: datetime) -> None:
-    """A scheduled time lies 5 minutes to 7 days ahead."""
-    if not now + SCHEDULE_FROM <= schedule_at <= now + SCHEDULE_UNTIL:
+    """A scheduled time lies 5 minutes to 7 days ahead, counted from the beginning of the present minute.
+
+    Times are chosen in whole minutes: at 10:00:40 the clock shows 10:00, and 10:05 can be chosen.
+    """
+    minute = now.replace(second=0, microsecond=0)
+    if not minute + SCHEDULE_FROM <= schedule_at <= now + SCHEDULE_UNTIL:
         raise ValidationError(
             {
                 "schedule_at": ValidationError(
@@ -96,8 +103,13 @@ def validate_schedule(schedule_at: datetime, now: datetime) -> None:
         )
 
 
-def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> Planned:
-    """Check every rule of a batch update and count what it would find; ValidationError with fields."""
+def check_plan(
+    firmware: Firmware, plan: Plan, now: datetime | None = None, *, chosen_at: datetime | None = None
+) -> Planned:
+    """Check every rule of a batch update and count what it would find; ValidationError with fields.
+
+    A scheduled time is counted from when it was chosen: `chosen_at`, or now.
+    """
     now = now or timezone.now()
     errors: dict[str, Any] = {}
     if plan.schedule_at is not None:
@@ -105,7 +117,7 @@ def check_plan(firmware: Firmware, plan: Plan, now: datetime | None = None) -> P
             errors["schedule_at"] = _("Only a static update can be scheduled.")
         else:
             try:
-                validate_schedule(plan.schedule_at, now)
+                validate_schedule(plan.schedule_at, chosen_at or now)
             except ValidationError as error:
                 errors.update(error.error_dict)
     if (plan.retry_interval_minutes is None) != (plan.max_retries is None):
@@ -311,17 +323,20 @@ def cancel_campaign(
     if set(wanted) == OPEN:
         values |= {
             "status": CampaignStatus.CANCELED,
+            "expanded_at": Coalesce("expanded_at", Value(now)),
             "finished_at": now,
             "is_paused": False,
         }
         if campaign.policy == Policy.DYNAMIC:
             values["matching_stopped_at"] = now
-    if TaskStatus.QUEUED in wanted:
-        # Devices that have no task yet wait as well.
-        values["expanded_at"] = now
+    # Devices that have no task yet wait as well, for the one that the expansion would give them.
+    waiting = [status for status, given in GIVEN.items() if given in wanted]
     with transaction.atomic():
         if not unfinished.update(**values):
             raise RefusedError(_("The batch is over already."), code="is_over")
+        Campaign.objects.filter(pk=campaign.pk, expanded_at__isnull=True, status__in=waiting).update(
+            expanded_at=now
+        )
         audit.record(campaign.account_id, actor, "campaign.canceled", campaign, now=now, statuses=wanted)
     # A small batch is canceled when this returns: a chunk for each status. The tick goes on with a large one.
     sweep.resume_cancels(now, chunks=len(OPEN))

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -32,6 +33,8 @@ from otaplatform.accounts.scope import Staff, require
 
 SUGGESTIONS = 20
 EXCLUDED_SHOWN = 100
+# While a preview is read, the scheduled time that was chosen before it comes nearer.
+READING = timedelta(minutes=2)
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -145,8 +148,11 @@ def batch(request: Staff, pk: int) -> HttpResponse:
     form = BatchForm(firmware, request.POST, request.FILES)
     if not form.is_valid():
         return _batch_form(request, firmware, form)
+    now = timezone.now()
     try:
-        planned = services.check_plan(firmware, form.plan())
+        planned = services.check_plan(
+            firmware, form.plan(), now, chosen_at=now - READING if step == "launch" else now
+        )
     except ValidationError as error:
         form.add_error(None, error)
         return _batch_form(request, firmware, form)

@@ -188,12 +188,12 @@ def test_a_delta_package_takes_only_devices_on_its_source_version(
 
 
 def test_a_replaced_task_that_was_pushed_once_reserves_its_device(
-    campaign: Campaign, fleet: Fleet, now: datetime
+    firmware: Firmware, fleet: Fleet, now: datetime
 ) -> None:
     (device,) = fleet(1)
-    other = CampaignFactory.create(product=campaign.product)
+    other = CampaignFactory.create(product=firmware.product)
     TaskFactory.create(campaign=other, device=device, status=TaskStatus.QUEUED, pushed_at=now)
-    Campaign.objects.filter(pk=campaign.pk).update(busy=Busy.REPLACE)
+    campaign = CampaignFactory.create(firmware=firmware, busy=Busy.REPLACE, expanded_at=None)
     expand.expand(campaign.pk, now)
     assert UpdateTask.objects.get(campaign=campaign).ready_at == now + timedelta(minutes=30)
 
@@ -208,3 +208,37 @@ def test_a_device_removed_before_a_scheduled_batch_starts_does_not_hold_it_open(
     assert expand.start_scheduled(campaign.pk, now)
     assert UpdateTask.objects.get(device=device).reason == "DEVICE_REMOVED"
     assert counts(campaign) == {"FAILED": 1}
+
+
+@pytest.mark.parametrize("is_newer", [False, True])
+def test_a_scheduled_batch_that_replaces_leaves_what_was_launched_after_it(
+    firmware: Firmware, fleet: Fleet, now: datetime, is_newer: bool
+) -> None:
+    fleet(1)
+    due = now + timedelta(minutes=10)
+    other = FirmwareFactory.create(product=firmware.product, version="3.0.0")
+    scheduled = services.Plan(schedule_at=due, busy=Busy.REPLACE, accept_unproven=True)
+    plans = [(firmware, scheduled), (other, services.Plan(accept_unproven=True))]
+    campaigns = {}
+    for each, plan in plans if is_newer else reversed(plans):
+        campaigns[each] = services.launch_batch(each, plan, now=now)
+        expand.expand(campaigns[each].pk, now)
+    expand.start_scheduled(campaigns[firmware].pk, due)
+    if is_newer:
+        assert (counts(campaigns[firmware]), counts(campaigns[other])) == ({"FAILED": 1}, {"QUEUED": 1})
+    else:
+        assert (counts(campaigns[firmware]), counts(campaigns[other])) == ({"QUEUED": 1}, {"CANCELED": 1})
+
+
+def test_an_expansion_that_is_resumed_late_replaces_nothing_newer(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(1)
+    plan = services.Plan(busy=Busy.REPLACE, accept_unproven=True)
+    campaign = services.launch_batch(firmware, plan, now=now)
+    newer = CampaignFactory.create(
+        firmware=FirmwareFactory.create(product=firmware.product, version="3.0.0"), expanded_at=None
+    )
+    expand.expand(newer.pk, now)
+    expand.expand(campaign.pk, now)
+    assert (counts(campaign), counts(newer)) == ({"FAILED": 1}, {"QUEUED": 1})

@@ -230,3 +230,25 @@ def test_an_unverified_firmware_is_sent_to_its_validation(console: Any, firmware
     Firmware.objects.update(status=FirmwareStatus.UNVERIFIED)
     answer = console.get(reverse("campaigns:batch", args=[firmware.pk]))
     assert answer.url == reverse("campaigns:validate", args=[firmware.pk])
+
+
+def test_the_earliest_time_that_the_page_offers_can_be_chosen_and_read_about_before_the_launch(
+    console: Any, fleet: Fleet, firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(1)
+    page = console.get(reverse("campaigns:batch", args=[firmware.pk]))
+    earliest = page.context["form"].fields["schedule_at"].widget.attrs["min"]
+    real = timezone.now
+
+    def clock() -> Any:
+        return real() + timedelta(seconds=passed)
+
+    monkeypatch.setattr(timezone, "now", clock)
+    url = reverse("campaigns:batch", args=[firmware.pk])
+    passed = 0
+    preview = console.post(url, batch_form(when="scheduled", schedule_at=earliest))
+    assert preview.templates[0].name == "campaigns/preview.html", preview.context["form"].errors
+    passed = 60
+    data = {name: value for name, value in preview.context["hidden"] if name != "step"}
+    console.post(url, data | {"step": "launch", "token": preview.context["token"], "accept_unproven": "on"})
+    assert Campaign.objects.get().status == CampaignStatus.PLANNED

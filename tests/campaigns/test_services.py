@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from campaigns import expand, moves, services, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.services import Plan, RefusedError
-from campaigns.states import CampaignStatus, Policy, Region, TaskStatus
+from campaigns.states import OPEN, WAITING, Busy, CampaignStatus, Policy, Region, TaskStatus
 from devices.models import Device
 from devices.services import remove_device
 from firmware.models import Firmware, FirmwareStatus
@@ -100,12 +100,19 @@ def test_a_downgrade_asks_for_an_explicit_confirmation(
     assert launched(firmware, now, confirm_downgrade=True).pk
 
 
-@pytest.mark.parametrize("ahead", [timedelta(minutes=4, seconds=59), timedelta(days=7, seconds=1)])
-def test_a_scheduled_time_lies_five_minutes_to_seven_days_ahead(
-    firmware: Firmware, now: datetime, ahead: timedelta
+@pytest.mark.parametrize(
+    ("minutes", "is_allowed"), [(4, False), (5, True), (7 * 1440, True), (7 * 1440 + 1, False)]
+)
+def test_a_scheduled_time_lies_five_minutes_to_seven_days_ahead_of_what_the_clock_shows(
+    firmware: Firmware, now: datetime, minutes: int, is_allowed: bool
 ) -> None:
+    shown = now.replace(second=0, microsecond=0)
+    plan = Plan(schedule_at=shown + timedelta(minutes=minutes))
+    if is_allowed:
+        assert services.check_plan(firmware, plan, shown + timedelta(seconds=59))
+        return
     with pytest.raises(ValidationError) as refused:
-        services.check_plan(firmware, Plan(schedule_at=now + ahead), now)
+        services.check_plan(firmware, plan, shown + timedelta(seconds=59))
     assert "schedule_at" in refused.value.message_dict
 
 
@@ -319,3 +326,55 @@ def test_every_choice_of_a_plan_is_held_to_its_rule(
     with pytest.raises(ValidationError) as refusal:
         services.check_plan(firmware, Plan(**values), now)
     assert set(refusal.value.error_dict) == {field}
+
+
+@pytest.mark.parametrize("statuses", [[TaskStatus.SCHEDULED], sorted(WAITING), sorted(OPEN)])
+def test_canceling_what_is_scheduled_includes_devices_that_have_no_task_yet(
+    firmware: Firmware, fleet: Fleet, now: datetime, statuses: list[str]
+) -> None:
+    fleet(3)
+    due = now + timedelta(hours=1)
+    campaign = services.launch_batch(firmware, Plan(accept_unproven=True, schedule_at=due), now=now)
+    services.cancel_campaign(campaign, statuses=statuses, now=now)
+    expand.expand(campaign.pk, now)
+    expand.start_scheduled(campaign.pk, due)
+    assert counts(campaign) == {}
+
+
+def test_canceling_what_is_queued_leaves_a_scheduled_batch_its_devices(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(3)
+    due = now + timedelta(hours=1)
+    campaign = services.launch_batch(firmware, Plan(accept_unproven=True, schedule_at=due), now=now)
+    services.cancel_campaign(campaign, statuses=[TaskStatus.QUEUED], now=now)
+    expand.expand(campaign.pk, now)
+    assert counts(campaign) == {"SCHEDULED": 3}
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+@pytest.mark.parametrize("verb", ["cancel_tasks", "cancel_campaign"])
+def test_a_canceled_task_does_not_keep_the_reason_of_an_earlier_attempt(
+    firmware: Firmware, fleet: Fleet, now: datetime, verb: str, pushed: bool
+) -> None:
+    fleet(1)
+    campaign = launched(firmware, now, retry_interval_minutes=10, max_retries=1)
+    UpdateTask.objects.update(
+        reason="DOWNLOAD", detail="no route", attempt=2, pushed_at=now if pushed else None
+    )
+    if verb == "cancel_tasks":
+        services.cancel_tasks(campaign, [UpdateTask.objects.get().pk], now=now)
+    else:
+        services.cancel_campaign(campaign, now=now)
+    assert UpdateTask.objects.values_list("status", "reason", "detail").get() == ("CANCELED", "", "")
+
+
+def test_updating_an_old_batch_again_replaces_nothing(
+    firmware: Firmware, fleet: Fleet, now: datetime
+) -> None:
+    fleet(1)
+    old = launched(firmware, now, busy=Busy.REPLACE)
+    services.cancel_campaign(old, now=now)
+    newer = launched(FirmwareFactory.create(product=firmware.product, version="3.0.0"), now)
+    assert services.update_again(old, task_ids=[old.tasks.get().pk], now=now) == 0
+    assert (counts(old), counts(newer)) == ({"CANCELED": 1}, {"QUEUED": 1})
