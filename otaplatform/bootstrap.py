@@ -17,6 +17,7 @@ from django.utils import timezone
 from devices import services
 from devices.models import Product
 from otaplatform.accounts.models import Account, AuditEntry, User
+from otaplatform.core.private_files import close_tree
 from otaplatform.health import PARTS
 from otaplatform.models import Heartbeat
 
@@ -66,13 +67,14 @@ def first_administrator() -> Login | None:
     """On a database without people: the account "Default" and its administrator; otherwise None.
 
     Name and password come from DJANGO_SUPERUSER_USERNAME and _PASSWORD; without a password, a random one
-    is made, which must be changed at the first login.
+    is made, which must be changed at the first login. The password leaves this process's environment here, so
+    that no part inherits it.
     """
+    chosen = os.environ.pop("DJANGO_SUPERUSER_PASSWORD", "")
     if User.objects.exists():
         return None
     account, _ = Account.objects.get_or_create(name=DEFAULT_ACCOUNT)
     username = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
-    chosen = os.environ.get("DJANGO_SUPERUSER_PASSWORD", "")
     password = chosen or secrets.token_urlsafe(12)
     User.objects.create_superuser(
         username,
@@ -97,6 +99,8 @@ def sample_product() -> Product | None:
 
 
 def make_way() -> None:
-    """Before the parts start: their directories exist, and signs of life of an earlier run are gone."""
+    """Before the parts start: their directories exist and are closed to other users of the machine, and signs
+    of life of an earlier run are gone."""
     Path(settings.STATIC_ROOT).mkdir(exist_ok=True)
+    close_tree(settings.OTA_DATA_DIR)
     Heartbeat.objects.filter(name__in=PARTS).delete()

@@ -54,6 +54,12 @@ def _addresses() -> Iterator[CheckMessage]:
             hint=_("The console always lives at the root of its address: https://ota.example.com"),
             id="otaplatform.E002",
         )
+    if settings.SECURE_SSL_REDIRECT and (address.scheme != "https" or not settings.SECURE_PROXY_SSL_HEADER):
+        yield Error(
+            _("OTA_SSL_REDIRECT would send every request in a circle."),
+            hint=_("It needs a proxy that speaks HTTPS: OTA_PUBLIC_URL=https://… and OTA_BEHIND_PROXY=1."),
+            id="otaplatform.E010",
+        )
 
 
 def _keys() -> Iterator[CheckMessage]:

@@ -1,5 +1,6 @@
 """All settings, read from the environment. Wrong combinations are reported by `otaplatform.checks`."""
 
+import os
 import secrets
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ import environ
 from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 
+from otaplatform.core.private_files import UMASK, close_data_directory
 from otaplatform.env import port, truth, whole_number
 from otaplatform.keys import read_or_create
 from otaplatform.redis_server import socket_path
@@ -23,6 +25,9 @@ env = environ.Env()
 
 OTA_DATA_DIR = Path(env.str("OTA_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 KEYS_DIR = OTA_DATA_DIR / "keys"
+# Every part and every command reads this module first: what they create, nobody else on the machine reads.
+os.umask(UMASK)
+close_data_directory(OTA_DATA_DIR)
 
 DEBUG = truth("OTA_DEBUG")
 SECRET_KEY = env.str("OTA_SECRET_KEY", default="") or read_or_create(
@@ -45,6 +50,13 @@ _https = OTA_PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_HTTPONLY = True
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if truth("OTA_BEHIND_PROXY") else None
+# Browsers keep to HTTPS for this long after a visit; only for an address that will always have it.
+SECURE_HSTS_SECONDS = whole_number("OTA_HSTS_SECONDS", 0)
+SECURE_SSL_REDIRECT = truth("OTA_SSL_REDIRECT")
+# Devices do not follow redirects, and a monitor may ask from inside.
+SECURE_REDIRECT_EXEMPT = [r"^f/", r"^auth$", r"^topic/", r"^healthz$"]
+# Subdomains are not ours to promise HTTPS for (W005), nor to enter in browsers' lists (W021).
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -171,7 +183,7 @@ STORAGES: dict[str, dict[str, Any]] = {
     "default": _STORES.get(OTA_STORAGE, _STORES["folder"]),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 STATIC_URL = "/static/"
 STATIC_ROOT = OTA_DATA_DIR / "static"
 WHITENOISE_USE_FINDERS = True

@@ -1,5 +1,6 @@
 """The first start, and the later ones."""
 
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from devices import services
 from devices.models import Product
 from otaplatform import bootstrap
 from otaplatform.accounts.models import Account, User
-from otaplatform.installation import AlreadyRunsError, login_line, take_lock
+from otaplatform.installation import AlreadyRunsError, Installation, login_line, take_lock
 from otaplatform.models import Heartbeat
 from otaplatform.ticks import TICKS, ensure_ticks, heartbeat_name
 from tests.factories import ProductFactory
@@ -52,6 +53,14 @@ def test_a_chosen_password_is_taken_and_not_shown(monkeypatch: pytest.MonkeyPatc
     assert user.check_password("a-long-chosen-one")
     assert not user.must_change_password
     assert "a-long-chosen-one" not in login_line(login)
+
+
+def test_the_start_password_is_in_no_environment_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in ("the first start", "a later one"):
+        monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a-long-chosen-one")
+        bootstrap.first_administrator()
+        assert "DJANGO_SUPERUSER_PASSWORD" not in os.environ
+    assert "a-long-chosen-one" not in Installation(print).environ().values()
 
 
 def test_an_empty_database_gets_one_sample_product() -> None:

@@ -26,6 +26,7 @@ def test_the_settings_of_a_plain_start_are_fine() -> None:
     [
         ({"OTA_BIND": "0.0.0.0", "OTA_PUBLIC_URL": "http://127.0.0.1:8000"}, "otaplatform.E001"),
         ({"OTA_PUBLIC_URL": "https://ota.example/console"}, "otaplatform.E002"),
+        ({"SECURE_SSL_REDIRECT": True}, "otaplatform.E010"),
         ({"OTA_ENCRYPTION_KEYS": ["not a key"]}, "otaplatform.E003"),
         ({"MQTT_URL": "http://localhost"}, "otaplatform.E007"),
         ({"MQTT_URL": "mqtt://localhost"}, "otaplatform.E010"),
@@ -88,7 +89,8 @@ def test_redis_elsewhere_is_a_warning_with_sqlite_only(
 
 
 def test_a_key_file_that_others_can_read_is_a_warning(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "secret_key").touch(mode=0o644)
+    (tmp_path / "secret_key").touch()
+    (tmp_path / "secret_key").chmod(0o644)
     settings.KEYS_DIR = tmp_path
     assert found() == ["otaplatform.W004"]
 

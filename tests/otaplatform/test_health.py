@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from django.test import Client
 from django_celery_beat.models import PeriodicTask
+from pytest_django import Settings
 
 from otaplatform import celery, health
 from otaplatform.models import Heartbeat
@@ -126,6 +128,18 @@ def test_the_doctor_is_content_when_all_is_well(well: None) -> None:
     content, report = doctor()
     assert content, report
     assert "FAIL" not in report
+
+
+def test_the_doctor_names_files_that_others_can_read(well: None, settings: Settings, tmp_path: Path) -> None:
+    settings.OTA_DATA_DIR = tmp_path
+    tmp_path.chmod(0o700)
+    assert "Only its owner can read" in doctor()[1]
+    (tmp_path / "db.sqlite3").touch()
+    (tmp_path / "db.sqlite3").chmod(0o644)
+    content, report = doctor()
+    assert not content
+    assert "can reach 1 files" in report
+    assert f"chmod -R go= {tmp_path}" in report
 
 
 def test_the_doctor_says_what_to_do_about_a_silent_worker(well: None) -> None:

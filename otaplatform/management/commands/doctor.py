@@ -1,5 +1,6 @@
 """`manage.py doctor`: is everything well, and if not, what to do; in words."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 
 from otaplatform import health
+from otaplatform.core.private_files import open_paths
 from otaplatform.ticks import TICKS, heartbeat_name
 
 LEAST_FREE_BYTES = 1024**3
+OPEN_PATHS_COUNTED = 1000
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ def _disk() -> Iterator[Finding]:
         text = _("There is no data directory %(path)s.") % {"path": data_dir}
         yield Finding(False, text, _("`make run` makes it."))
         return
+    still_open = list(itertools.islice(open_paths(data_dir), OPEN_PATHS_COUNTED))
+    if still_open:
+        text = _("Other users of this machine can reach %(count)d files or folders of %(path)s.")
+        yield Finding(
+            False,
+            text % {"count": len(still_open), "path": data_dir},
+            _("chmod -R go= %(path)s (`make run` does it at every start)") % {"path": data_dir},
+        )
+    else:
+        yield Finding(True, _("Only its owner can read %(path)s.") % {"path": data_dir})
     free = shutil.disk_usage(data_dir).free
     yield Finding(
         free >= LEAST_FREE_BYTES,

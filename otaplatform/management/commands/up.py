@@ -48,7 +48,10 @@ class Command(BaseCommand):
         copy = bootstrap.migrate()
         if copy:
             self.say(f"The database was copied to {copy} before it was migrated.")
+        password_is_set = bool(os.environ.get("DJANGO_SUPERUSER_PASSWORD"))
         login = bootstrap.first_administrator()
+        if password_is_set and login is None:
+            self.say("DJANGO_SUPERUSER_PASSWORD is for the first start only: remove it from the environment.")
         try:
             if simulated and bootstrap.sample_product() is None:
                 simulated = 0
