@@ -9,7 +9,7 @@ class CampaignsConfig(AppConfig):
     verbose_name = _("Firmware Update")
 
     def ready(self) -> None:
-        from campaigns.sweep import remove_devices
+        from campaigns.services import remove_devices
         from devices.services import AFTER_REMOVAL
 
         AFTER_REMOVAL.append(remove_devices)

@@ -1,7 +1,8 @@
 """What an operator does: launch, cancel, pause, retry. Every face (console, API, command line) calls these.
 
 A verb checks the rules that belong to it, changes rows in one transaction, writes the audit log, and leaves
-the long part to a resumable expansion.
+the long part to a resumable expansion. What follows from it (news for open pages, a worker to wake) is
+registered by the verb itself for the moment of the commit; its callers have nothing to add.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import dynamic, expand, life, moves, named, selection, sweep
+from campaigns import dynamic, expand, life, live, moves, named, selection, sweep, tasks
 from campaigns.applied import Applied
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import (
@@ -30,8 +31,9 @@ from campaigns.states import (
     Region,
     TaskStatus,
 )
-from devices import presence
+from devices import presence, sql
 from firmware.models import Firmware, FirmwareStatus
+from firmware.services import mark_verified
 from otaplatform.accounts import audit
 from otaplatform.accounts.models import User
 
@@ -245,9 +247,7 @@ def launch_validation(
     )
     with transaction.atomic():
         campaign = _launch(campaign, firmware, device_names, actor, now, "firmware.validated")
-        Firmware.objects.filter(
-            pk=firmware.pk, status__in=[FirmwareStatus.UNVERIFIED, FirmwareStatus.VERIFICATION_FAILED]
-        ).update(status=FirmwareStatus.VERIFIED)
+        mark_verified(firmware)
     return campaign
 
 
@@ -293,6 +293,7 @@ def _launch(
                 now=now,
                 campaign=campaign.pk,
             )
+            tasks.after_commit([campaign.pk], wake=tasks.launch_soon)
     except IntegrityError as error:
         if "campaign_one_dynamic_per_firmware" in str(error) or campaign.policy == Policy.DYNAMIC:
             raise RefusedError(
@@ -339,7 +340,9 @@ def cancel_campaign(
         )
         audit.record(campaign.account_id, actor, "campaign.canceled", campaign, now=now, statuses=wanted)
     # A small batch is canceled when this returns: a chunk for each status. The tick goes on with a large one.
-    sweep.resume_cancels(now, chunks=len(OPEN))
+    touched = sweep.resume_cancels(now, chunks=len(OPEN), only=campaign.pk)
+    # Its devices may have gone to dynamic batches.
+    tasks.after_commit({campaign.pk, *touched}, wake=tasks.dispatch_soon if touched else None)
 
 
 def pause(campaign: Campaign, *, actor: User | None = None, now: datetime | None = None) -> None:
@@ -360,6 +363,7 @@ def _set_paused(campaign: Campaign, paused: bool, actor: User | None, now: datet
             raise RefusedError(_("The batch is over already."), code="is_over")
         action = "campaign.paused" if paused else "campaign.resumed"
         audit.record(campaign.account_id, actor, action, campaign, now=now)
+        tasks.after_commit([campaign.pk], wake=None if paused else tasks.dispatch_soon)
 
 
 def stop_matching(campaign: Campaign, *, actor: User | None = None, now: datetime | None = None) -> None:
@@ -369,6 +373,7 @@ def stop_matching(campaign: Campaign, *, actor: User | None = None, now: datetim
         if not Campaign.objects.matching().filter(pk=campaign.pk).update(matching_stopped_at=now):
             raise RefusedError(_("Only a running dynamic batch can stop matching."), code="not_dynamic")
         audit.record(campaign.account_id, actor, "campaign.matching_stopped", campaign, now=now)
+        tasks.after_commit([campaign.pk])
 
 
 def cancel_tasks(
@@ -377,16 +382,32 @@ def cancel_tasks(
     """Cancel these open tasks of the campaign; how many really were."""
     now = now or timezone.now()
     applied = Applied()
-    tasks = UpdateTask.objects.filter(campaign=campaign, id__in=list(task_ids))
+    named = UpdateTask.objects.filter(campaign=campaign, id__in=list(task_ids))
     with transaction.atomic():
-        presence.lock(list(tasks.values_list("device_id", flat=True)))
-        canceled = sweep.end_open(tasks, life.cancel, now, applied)
+        presence.lock(list(named.values_list("device_id", flat=True)))
+        canceled = sweep.end_open(named, life.cancel, now, applied)
         audit.record(
             campaign.account_id, actor, "tasks.canceled", campaign, now=now, tasks=[s.id for s in canceled]
         )
-        dynamic.enrol([], now, applied, ended=[state.device_id for state in canceled])
+        devices = [state.device_id for state in canceled]
+        dynamic.enrol([], now, applied, ended=devices)
         moves.add_counts(applied.counts)
+        tasks.after_commit(
+            applied.campaigns, device_ids=devices, wake=tasks.dispatch_soon if applied.ready else None
+        )
     return len(canceled)
+
+
+def remove_devices(device_ids: Iterable[int], now: datetime | None = None) -> None:
+    """End the open tasks of devices that were removed."""
+    now = now or timezone.now()
+    for ids in sql.chunks(sorted(set(device_ids))):
+        applied = Applied()
+        with transaction.atomic():
+            presence.lock(list(ids))
+            sweep.end_open(UpdateTask.objects.filter(device__in=ids), life.removed, now, applied)
+            moves.add_counts(applied.counts)
+            tasks.after_commit(applied.campaigns, device_ids=ids)
 
 
 def update_again(
@@ -405,17 +426,17 @@ def update_again(
     RefusedError: it has not started yet, or is still being canceled.
     """
     now = now or timezone.now()
-    tasks = UpdateTask.objects.filter(campaign=campaign)
+    ended = UpdateTask.objects.filter(campaign=campaign)
     if task_ids is not None:
         before = [TaskStatus.FAILED, TaskStatus.CANCELED]
-        tasks = tasks.filter(id__in=list(task_ids), status__in=before)
+        ended = ended.filter(id__in=list(task_ids), status__in=before)
     else:
         before = [TaskStatus.FAILED]
-        later = tasks.filter(device=OuterRef("device"), module=OuterRef("module"), id__gt=OuterRef("pk"))
-        tasks = tasks.filter(~Exists(later), status__in=before)
+        later = ended.filter(device=OuterRef("device"), module=OuterRef("module"), id__gt=OuterRef("pk"))
+        ended = ended.filter(~Exists(later), status__in=before)
         if reason:
-            tasks = tasks.filter(reason=Reason(reason))
-    chosen = list(tasks.order_by("id").values_list("id", "device_id"))
+            ended = ended.filter(reason=Reason(reason))
+    chosen = list(ended.order_by("id").values_list("id", "device_id"))
     if not chosen:
         return 0
     with transaction.atomic():
@@ -430,4 +451,6 @@ def update_again(
     for start in range(0, len(chosen), expand.CHUNK):
         ids, devices = zip(*chosen[start : start + expand.CHUNK], strict=True)
         started += len(expand.start(campaign, devices, now, before, task_ids=ids))
+    news = [device for _, device in chosen[: live.MAX_ROWS]]
+    tasks.after_commit([campaign.pk], device_ids=news, wake=tasks.dispatch_soon if started else None)
     return started

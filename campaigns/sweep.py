@@ -4,7 +4,7 @@ Each function handles a bounded chunk and may overlap itself: what two sweepers 
 one of them writes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -25,7 +25,7 @@ from campaigns.states import (
     Reason,
     TaskStatus,
 )
-from devices import presence, sql, versions
+from devices import presence, versions
 from devices.models import DevicePresence
 
 CHUNK = 1000
@@ -148,12 +148,17 @@ def finish(now: datetime | None = None) -> set[int]:
     return completed
 
 
-def cancel_some(campaign: Campaign, now: datetime, *, limit: int = CHUNK) -> bool:
-    """Cancel a chunk of what a running cancel still has to end; False when nothing is left."""
-    return _cancel_unpushed(campaign, now, limit * 5) or _cancel_pushed(campaign, now, limit)
+def cancel_some(campaign: Campaign, now: datetime, touched: set[int], *, limit: int = CHUNK) -> bool:
+    """Cancel a chunk of what a running cancel still has to end; False when nothing is left.
+
+    The campaigns with news are added to `touched`.
+    """
+    return _cancel_unpushed(campaign, now, touched, limit * 5) or _cancel_pushed(
+        campaign, now, touched, limit
+    )
 
 
-def _cancel_unpushed(campaign: Campaign, now: datetime, limit: int) -> bool:
+def _cancel_unpushed(campaign: Campaign, now: datetime, touched: set[int], limit: int) -> bool:
     """Those whose device knows nothing of them: no word of it can be on its way, so one statement does."""
     for status in sorted(WAITING.intersection(campaign.canceling)):
         with transaction.atomic():
@@ -169,11 +174,12 @@ def _cancel_unpushed(campaign: Campaign, now: datetime, limit: int) -> bool:
             applied.counts.update({(campaign.pk, TaskStatus.CANCELED.value): len(moved)})
             dynamic.enrol([], now, applied, ended=[device for pk, device in found if pk in moved])
             moves.add_counts(applied.counts)
+        touched |= {campaign.pk} | applied.campaigns
         return True
     return False
 
 
-def _cancel_pushed(campaign: Campaign, now: datetime, limit: int) -> bool:
+def _cancel_pushed(campaign: Campaign, now: datetime, touched: set[int], limit: int) -> bool:
     with transaction.atomic():
         tasks = UpdateTask.objects.filter(campaign=campaign, status__in=campaign.canceling).order_by("id")
         ids = list(tasks.values_list("id", "device_id")[:limit])
@@ -188,36 +194,27 @@ def _cancel_pushed(campaign: Campaign, now: datetime, limit: int) -> bool:
         missed = reports.settle(states, now, applied)
         dynamic.enrol([], now, applied, ended=[s.device_id for s in states if s.device_id not in missed])
         moves.add_counts(applied.counts)
+    touched |= {campaign.pk} | applied.campaigns
     return True
 
 
-def resume_cancels(now: datetime | None = None, *, chunks: int = 40) -> set[int]:
-    """Go on with cancels that were cut off or are too large for one request."""
+def resume_cancels(now: datetime | None = None, *, chunks: int = 40, only: int | None = None) -> set[int]:
+    """Go on with cancels (or with the `only` one) that were cut off or are too large for one request.
+
+    Returns the campaigns with news: those canceled, and dynamic ones that took their devices in.
+    """
     now = now or timezone.now()
-    touched = set()
-    for campaign in Campaign.objects.exclude(canceling=[]):
+    touched: set[int] = set()
+    canceling = Campaign.objects.exclude(canceling=[])
+    for campaign in canceling if only is None else canceling.filter(pk=only):
         for _ in range(chunks):
-            if not cancel_some(campaign, now):
+            if not cancel_some(campaign, now, touched):
                 if campaign.finished_at is None or campaign.finished_at <= now - ENROLMENT:
                     # Unless a wider cancel was asked for meanwhile.
                     same = Campaign.objects.filter(pk=campaign.pk, canceling=campaign.canceling)
                     same.update(canceling=[])
                 break
-            touched.add(campaign.pk)
     return touched
-
-
-def remove_devices(device_ids: Iterable[int], now: datetime | None = None) -> set[int]:
-    """End the open tasks of devices that were removed."""
-    now = now or timezone.now()
-    applied = Applied()
-    for ids in sql.chunks(sorted(set(device_ids))):
-        with transaction.atomic():
-            presence.lock(list(ids))
-            end_open(UpdateTask.objects.filter(device__in=ids), life.removed, now, applied)
-            moves.add_counts(applied.counts)
-            applied.counts.clear()
-    return applied.campaigns
 
 
 def end_open(

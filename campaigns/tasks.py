@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from celery import shared_task
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from campaigns import asking, live, moves, sweep
@@ -106,5 +108,20 @@ def dispatch_soon() -> None:
 
 
 def launch_soon() -> None:
-    """A campaign was launched: its tasks are made, then pushed. Call it after the commit."""
+    """A campaign was launched: its tasks are made, then pushed."""
     _soon(expand)
+
+
+def after_commit(
+    campaign_ids: Iterable[int], *, device_ids: Iterable[int] = (), wake: Callable[[], None] | None = None
+) -> None:
+    """What a verb that changed campaigns ends with, in its transaction.
+
+    Once that is committed open pages hear of these campaigns with these devices' rows, and the worker that
+    goes on with the work is woken (`launch_soon`, `dispatch_soon`).
+    """
+    campaigns, devices = set(campaign_ids), list(device_ids)
+    if wake is not None:
+        transaction.on_commit(wake, robust=True)
+    if campaigns:
+        transaction.on_commit(partial(live.changed, campaigns, device_ids=devices), robust=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -15,9 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
-from campaigns import live, services, tasks
+from campaigns import services
 from campaigns.models import Campaign, CampaignCounter, UpdateTask
-from campaigns.services import RefusedError
 from campaigns.states import TABS, UPDATING, WAITING, CampaignStatus, Reason
 from campaigns.views.common import page, sentences, the_campaign, the_firmware, whole_numbers
 from campaigns.views.details import CAMPAIGNS_SHOWN
@@ -55,12 +53,8 @@ def _act(request: Staff, campaigns: list[Campaign], url: str) -> HttpResponse:
     else:
         try:
             answer = action(request, campaigns, url)
-        except RefusedError as error:
-            messages.error(request, sentences(error))
         except ValidationError as error:
             messages.error(request, sentences(error))
-        transaction.on_commit(tasks.dispatch_soon)
-        live.changed([each.pk for each in campaigns])
     return answer or redirect(_back(request, url))
 
 

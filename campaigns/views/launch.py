@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, ngettext
 from django.views.decorators.http import require_GET
 
-from campaigns import chosen, named, selection, services, tasks
+from campaigns import chosen, named, selection, services
 from campaigns.export import csv_response, csv_text
 from campaigns.forms import SHOWN_NAMES, BatchForm, ValidateForm
 from campaigns.models import Campaign
@@ -49,7 +49,6 @@ def launch_once(firmware: Firmware, token: str, launch: Callable[[], Campaign]) 
         campaign = launch()
         campaign.preview = {**campaign.preview, "token": token[:32]}
         campaign.save(update_fields=["preview"])
-        transaction.on_commit(tasks.launch_soon)
     return campaign, True
 
 

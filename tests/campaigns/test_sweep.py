@@ -153,7 +153,7 @@ def test_removed_devices_end_their_open_tasks(
     updating: Callable[..., UpdateTask], campaign: Campaign
 ) -> None:
     task = updating()
-    sweep.remove_devices([task.device_id])
+    services.remove_devices([task.device_id])
     task.refresh_from_db()
     assert (task.status, task.reason) == ("FAILED", "DEVICE_REMOVED")
     assert counts(campaign) == {"FAILED": 1}
@@ -172,7 +172,7 @@ def test_a_removed_devices_task_ends_though_it_is_pushed_at_that_moment(
         return write(*arguments)
 
     monkeypatch.setattr(moves, "write", pushed_in_between)
-    sweep.remove_devices([task.device_id])
+    services.remove_devices([task.device_id])
     assert counts(campaign) == {"FAILED": 1}
 
 

@@ -12,7 +12,6 @@ from campaigns import services
 from campaigns.models import Campaign, CampaignCounter, UpdateTask
 from campaigns.services import Plan
 from campaigns.states import OPEN
-from campaigns.tasks import launch_soon
 from campaigns.why import Surroundings
 from devices.models import Device
 from firmware.models import Firmware
@@ -91,7 +90,6 @@ class CampaignResource(Resource):
         """Launch (or schedule) a batch update."""
         firmware, plan = self._plan()
         campaign = services.launch_batch(firmware, plan, actor=self.actor)
-        launch_soon()
         return self.show(campaign)
 
     def preview(self, request: Request) -> Response:
@@ -137,7 +135,6 @@ class CampaignResource(Resource):
     def resume(self, request: Request, pk: int) -> Response:
         """Push again."""
         services.resume(self.campaign(), actor=self.actor)
-        launch_soon()
         return self.show(self.campaign())
 
     def stop_matching(self, request: Request, pk: int) -> Response:
@@ -149,7 +146,6 @@ class CampaignResource(Resource):
         """Start all failed tasks over, or those of one reason."""
         campaign = self.campaign()
         restarted = services.update_again(campaign, reason=self.read().get("reason"), actor=self.actor)
-        launch_soon()
         return self.show({"restarted": restarted})
 
     def tasks(self, request: Request, pk: int) -> Response:
@@ -217,5 +213,4 @@ class TaskResource(Resource):
         if not services.update_again(task.campaign, task_ids=[task.pk], actor=self.actor):
             message = _("The task has not failed, or its device is busy with another one.")
             raise ApiError("conflict", message)
-        launch_soon()
         return self._show_task()

@@ -15,7 +15,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import services as campaign_services
-from campaigns.tasks import launch_soon
 from devices.models import Product
 from firmware import services
 from firmware.download import stream_file
@@ -145,7 +144,6 @@ class FirmwareResource(Resource):
             actor=self.actor,
             **options,
         )
-        launch_soon()
         return self.show(campaign)
 
 
