@@ -9,7 +9,7 @@ from ssl import SSLContext
 from typing import Self
 
 from devices.brokers.embedded import codec
-from devices.brokers.embedded.codec import ConnAck, ConnectCode, MalformedPacket, Packet, Publish
+from devices.brokers.embedded.codec import ConnAck, ConnectCode, MalformedPacket, Packet, Publish, ReasonCode
 
 CONNECT_TIMEOUT = 30.0
 PATIENCE = 1.5  # keep-alive times
@@ -19,7 +19,7 @@ _READ_SIZE = 16 * 1024
 class Refused(Exception):  # noqa: N818 - the broker's verdict, not a fault of the program
     """CONNACK with a code other than 0."""
 
-    def __init__(self, code: ConnectCode) -> None:
+    def __init__(self, code: ConnectCode | ReasonCode) -> None:
         super().__init__(code.name)
         self.code = code
 

@@ -1,4 +1,4 @@
-"""An MQTT 3.1 and 3.1.1 broker for one machine, inside the gateway process. See `broker` for its rules."""
+"""An MQTT 3.1, 3.1.1 and 5 broker for one machine, inside the gateway process. See `broker` for its rules."""
 
 from devices.brokers.embedded.broker import Broker, Listener
 from devices.brokers.embedded.limits import Options

@@ -28,6 +28,11 @@ without subscribing. Wills and retained messages are not supported (accepted and
   follows as soon as there is room. Read in order, the stream always ends in the truth: whoever is not in a
   complete snapshot of the present epoch was not connected at that point of the stream.
 
+**MQTT 5** is spoken as far as 3.1.1 goes: reason codes ("no matching subscribers" tells the platform that a
+device was not there), session expiry, receive maximum, maximum packet size. A message's own properties are
+read and not passed on; there are no topic aliases towards the broker, no shared subscriptions, subscription
+identifiers, enhanced authentication, nor the options of a subscription beyond its QoS.
+
 `$ota/kick/{pk}/{dn}`, published by an internal client, disconnects a device; the payload is the reason.
 """
 
@@ -46,17 +51,18 @@ from ssl import SSLContext
 
 from devices import topics
 from devices.brokers import contract
-from devices.brokers.contract import Identity, PresenceEvent, PresenceSnapshot
-from devices.brokers.embedded import codec
+from devices.brokers.contract import Identity, PresenceEvent
+from devices.brokers.embedded import codec, snapshot
+from devices.brokers.embedded.codec import ReasonCode
 from devices.brokers.embedded.connection import Connection
 from devices.brokers.embedded.limits import AddressLimiter, Options, connection_bound, is_loopback
+from devices.brokers.embedded.properties import Property
 from devices.brokers.embedded.session import Bounds, Message, Receipt, Session
 from devices.brokers.embedded.trie import TopicTrie
 from devices.topics import Action, Kind
 
 logger = logging.getLogger(__name__)
 
-_SNAPSHOT_PART = 1_000
 _BACKLOG = 1_024
 _STOP_TIME = 2.0
 _ACCEPT_PAUSE = 0.5  # after the system ran out of files
@@ -121,7 +127,7 @@ class Broker:
         self.loop = asyncio.get_running_loop()
         self._max_connections = connection_bound(self.options.max_connections)
         for key in self.options.standing_sessions:
-            self._add_internal(key, contract.INTERNAL, persistent=True)
+            self._add_internal(key, contract.INTERNAL, self.options.internal_session_expiry)
             for topic in topics.GATEWAY_FILTERS:
                 self.subscribe(self._internals[key], topic, 1)
         try:
@@ -219,8 +225,8 @@ class Broker:
     def _sweep_once(self, now: float) -> None:
         for connection in [each for each in self.connections if each.deadline < now]:
             connection.expire()
-        overdue = now - self.options.internal_session_expiry
-        for session in [each for each in self._internals.values() if each.left_at < overdue]:
+        overdue = [each for each in self._internals.values() if each.left_at + each.expiry < now]
+        for session in overdue:
             if session.link is None:
                 self._remove(session)
 
@@ -234,39 +240,62 @@ class Broker:
         return f"{self.epoch}-{self._connection_number}"
 
     def admit(
-        self, connection: Connection, identity: Identity, client_id: str, clean: bool
+        self, connection: Connection, identity: Identity, packet: codec.Connect
     ) -> tuple[Session, bool]:
         """The session of an authenticated client, and whether it was there before."""
+        session, present = self._session(connection, identity, packet)
+        longest = (packet.properties or {}).get(Property.RECEIVE_MAXIMUM, 0xFFFF)
+        session.bounds = replace(session.bounds, window=min(self._bounds(identity).window, longest))
+        return session, present
+
+    def _session(
+        self, connection: Connection, identity: Identity, packet: codec.Connect
+    ) -> tuple[Session, bool]:
         if not identity.is_internal:
             return self._admit_device(connection, identity), False
-        key = client_id or connection.id
+        key = packet.client_id or connection.id
+        longest: float = self.options.internal_session_expiry
+        expiry = min(longest, (packet.properties or {}).get(Property.SESSION_EXPIRY, 0))
+        if packet.level != codec.MQTT_5:
+            expiry = 0.0 if packet.clean else longest
         existing = self._internals.get(key)
         if existing is not None and existing.link is not None:
             existing.link.close("taken_over")
         existing = self._internals.get(key)
-        if existing is not None and not clean:
+        if existing is not None and not packet.clean:
+            existing.expiry, existing.persistent = expiry, existing.persistent and expiry > 0
             return existing, True
         if existing is not None:
             self._remove(existing)
-        return self._add_internal(key, identity, persistent=not clean), False
+        return self._add_internal(key, identity, expiry), False
 
     def _admit_device(self, connection: Connection, identity: Identity) -> Session:
-        options = self.options
         key = (identity.product_key, identity.device_name)
         before = self._devices.get(key)
-        bounds = Bounds(options.device_window, options.device_queue, options.device_queue_bytes)
-        self._devices[key] = session = Session("/".join(key), identity, bounds)
+        self._devices[key] = session = Session("/".join(key), identity, self._bounds(identity))
         self._tell_presence(connection, identity, connected=True)
         if before is not None and before.link is not None:
             before.link.close("taken_over")
         return session
 
-    def _add_internal(self, key: str, identity: Identity, persistent: bool) -> Session:
-        options = self.options
-        bounds = Bounds(options.internal_window, options.internal_queue, options.internal_queue_bytes)
-        left_at = _NEVER if key in options.standing_sessions else self.now()
-        self._internals[key] = session = Session(key, identity, bounds, persistent, left_at=left_at)
+    def _add_internal(self, key: str, identity: Identity, expiry: float) -> Session:
+        left_at = _NEVER if key in self.options.standing_sessions else self.now()
+        self._internals[key] = session = Session(
+            key, identity, self._bounds(identity), expiry > 0, expiry=expiry, left_at=left_at
+        )
         return session
+
+    def _bounds(self, identity: Identity) -> Bounds:
+        options = self.options
+        if identity.is_internal:
+            return Bounds(options.internal_window, options.internal_queue, options.internal_queue_bytes)
+        return Bounds(options.device_window, options.device_queue, options.device_queue_bytes)
+
+    def change_expiry(self, session: Session, expiry: int | None) -> None:
+        """A client of MQTT 5 leaves with another wish; one without a session cannot ask for one then."""
+        if expiry is not None and session.persistent:
+            session.expiry = min(expiry, self.options.internal_session_expiry)
+            session.persistent = expiry > 0
 
     def attach(self, session: Session, connection: Connection) -> None:
         session.attach(connection)
@@ -298,7 +327,7 @@ class Broker:
         session = self._devices.get((product_key, device_name))
         if session is None or session.link is None:
             return False
-        session.link.close(reason)
+        session.link.close(reason, ReasonCode.ADMINISTRATIVE_ACTION)
         return True
 
     # ---- subscriptions ------------------------------------------------------------------------------
@@ -306,24 +335,33 @@ class Broker:
     def subscribe(self, session: Session, topic: str, qos: int) -> int:
         """The code for SUBACK."""
         identity, subscriptions = session.identity, session.subscriptions
-        permitted = (
-            topics.is_valid_filter(topic)
-            if identity.is_internal
-            else topics.allowed(identity.product_key, identity.device_name, Action.SUBSCRIBE, topic)
-        )
-        if not permitted or (
-            len(subscriptions) >= self.options.max_subscriptions and topic not in subscriptions
+        refusal = None
+        if topic.startswith("$share/"):
+            refusal = ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        elif not topics.is_valid_filter(topic):
+            refusal = ReasonCode.TOPIC_FILTER_INVALID
+        elif not identity.is_internal and not topics.allowed(
+            identity.product_key, identity.device_name, Action.SUBSCRIBE, topic
         ):
+            refusal = ReasonCode.NOT_AUTHORIZED
+        elif len(subscriptions) >= self.options.max_subscriptions and topic not in subscriptions:
+            refusal = ReasonCode.QUOTA_EXCEEDED
+        if refusal is not None:
             self.counters["denied"] += 1
-            return codec.SUBSCRIBE_REFUSED
+            return refusal
         subscriptions[topic] = granted = min(qos, 1)
         self._filters(session).add(topic, session, granted)
         return granted
 
-    def unsubscribe(self, session: Session, filters: Sequence[str]) -> None:
-        for topic in filters:
-            if session.subscriptions.pop(topic, None) is not None:
-                self._filters(session).remove(topic, session)
+    def unsubscribe(self, session: Session, filters: Sequence[str]) -> tuple[ReasonCode, ...]:
+        """The codes for UNSUBACK."""
+        return tuple(self._unsubscribe_one(session, topic) for topic in filters)
+
+    def _unsubscribe_one(self, session: Session, topic: str) -> ReasonCode:
+        if session.subscriptions.pop(topic, None) is None:
+            return ReasonCode.NO_SUBSCRIPTION_EXISTED
+        self._filters(session).remove(topic, session)
+        return ReasonCode.SUCCESS
 
     def _filters(self, session: Session) -> TopicTrie[Session]:
         return self._internal_filters if session.identity.is_internal else self._device_filters
@@ -338,15 +376,15 @@ class Broker:
     def receive(self, connection: Connection, session: Session, packet: codec.Publish) -> None:
         """Pass on what a client published, and complete it when that may be done."""
         if session.identity.is_internal:
-            self._receive_internal(packet)
-            connection.complete(packet)
+            connection.complete(packet, self._receive_internal(packet))
         elif topics.allowed(
             session.identity.product_key, session.identity.device_name, Action.PUBLISH, packet.topic
         ):
             self._receive_device(connection, session, packet)
         else:
             self.counters["denied"] += 1
-            connection.complete(packet)  # or the device would send it for ever
+            # Acknowledged all the same, or the device would send it for ever.
+            connection.complete(packet, ReasonCode.NOT_AUTHORIZED)
 
     def _receive_device(self, connection: Connection, source: Session, packet: codec.Publish) -> None:
         receivers = self._internal_filters.match(packet.topic)
@@ -362,7 +400,8 @@ class Broker:
         if takers:
             receipt = Receipt(len(takers), self._expect_answer(connection, source.key, packet))
         else:
-            connection.complete(packet)
+            nobody = ReasonCode.NO_MATCHING_SUBSCRIBERS
+            connection.complete(packet, ReasonCode.SUCCESS if receivers else nobody)
         for session, granted in receivers.items():
             due = receipt if session in takers else None
             if not session.offer(Message(packet.topic, packet.payload, granted, due)) and due is not None:
@@ -391,15 +430,17 @@ class Broker:
     def _not_taken(self, packet: codec.Publish) -> None:
         self.counters["unaccepted" if packet.qos else "dropped"] += 1
 
-    def _receive_internal(self, packet: codec.Publish) -> None:
+    def _receive_internal(self, packet: codec.Publish) -> ReasonCode:
+        """Pass on a message of the platform; says whether anybody was there for it."""
         known = topics.parse(packet.topic)
         if known is not None and known.kind is Kind.KICK:
             reason = packet.payload.decode(errors="replace")[: contract.MAX_KICK_REASON]
-            self.kick(known.product_key, known.device_name, reason or "kicked")
-            return
+            was_there = self.kick(known.product_key, known.device_name, reason or "kicked")
+            return ReasonCode.SUCCESS if was_there else ReasonCode.NO_MATCHING_SUBSCRIBERS
         if packet.topic.startswith("$") or not topics.is_valid(packet.topic):
             self.counters["denied"] += 1
-            return
+            return ReasonCode.NOT_AUTHORIZED
+        reached = False
         self.counters["published"] += 1
         receivers = self._device_filters.match(packet.topic) if self._device_filters else {}
         if known is not None and known.kind in topics.DOWNLINK:
@@ -410,13 +451,18 @@ class Broker:
                 receivers[device] = 1
         for session, granted in receivers.items():
             message = Message(packet.topic, packet.payload, min(packet.qos, granted))
-            if not session.offer(message) and session.link is not None:
+            if session.offer(message):
+                reached = True
+            elif session.link is not None:
                 session.link.close("slow_reader")
         if known is None or known.kind is not Kind.REQUEST:
             for session, granted in self._internal_filters.match(packet.topic).items():
                 message = Message(packet.topic, packet.payload, min(packet.qos, granted))
-                if not session.offer(message):
+                if session.offer(message):
+                    reached = True
+                else:
                     self.counters["dropped"] += 1
+        return ReasonCode.SUCCESS if reached else ReasonCode.NO_MATCHING_SUBSCRIBERS
 
     # ---- presence -----------------------------------------------------------------------------------
 
@@ -431,7 +477,7 @@ class Broker:
             connected,
             connection.id,
             self.epoch,
-            _milliseconds(),
+            snapshot.milliseconds(),
             connection.peer,
             reason,
         )
@@ -452,15 +498,5 @@ class Broker:
         connected = [
             (*key, device.link.id) for key, device in self._devices.items() if device.link is not None
         ]
-        starts = range(0, len(connected) or 1, _SNAPSHOT_PART)
-        snapshot = PresenceSnapshot(
-            self.epoch, f"{self.epoch}-{self._snapshot_number}", 0, len(starts), _milliseconds()
-        )
-        for part, start in enumerate(starts):
-            rows = tuple(connected[start : start + _SNAPSHOT_PART])
-            payload = replace(snapshot, part=part, connected=rows).to_json()
-            session.offer(Message(topics.EPOCH, payload, 1), beyond_bounds=True)
-
-
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
+        for message in snapshot.messages(self.epoch, self._snapshot_number, connected):
+            session.offer(message, beyond_bounds=True)

@@ -1,221 +1,116 @@
-"""MQTT 3.1 and 3.1.1 packets as dataclasses, and their bytes. Both directions; no input or output of its own.
+"""The bytes of MQTT 3.1, 3.1.1 and 5 packets, both directions; no input or output of its own.
 
-Sources: OASIS "MQTT Version 3.1.1" and IBM/Eurotech "MQTT V3.1 Protocol Specification".
+Sources: OASIS "MQTT Version 5.0" and "MQTT Version 3.1.1", IBM/Eurotech "MQTT V3.1 Protocol Specification".
 
 Whatever bytes come from outside, `Decoder.feed` returns packets or raises `MalformedPacket`, nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import TypeVar
+from devices.brokers.embedded import properties
+from devices.brokers.embedded.packets import (
+    MQTT_3_1,
+    MQTT_3_1_1,
+    MQTT_5,
+    REASON_OF_CONNECT_CODE,
+    SUBSCRIBE_REFUSED,
+    Ack,
+    Bare,
+    ConnAck,
+    Connect,
+    ConnectCode,
+    Disconnect,
+    Kind,
+    Packet,
+    PacketTooLarge,
+    PingReq,
+    PingResp,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+    UnsupportedProtocol,
+    Will,
+)
+from devices.brokers.embedded.properties import Properties
+from devices.brokers.embedded.reader import (
+    LARGEST_VARIABLE,
+    MalformedPacket,
+    Reader,
+    ReasonCode,
+    binary,
+    packet_id,
+    text,
+    variable,
+)
 
-T = TypeVar("T")
+__all__ = [
+    "DEFAULT_MAX_SIZE",
+    "MQTT_3_1",
+    "MQTT_3_1_1",
+    "MQTT_5",
+    "SUBSCRIBE_REFUSED",
+    "ConnAck",
+    "Connect",
+    "ConnectCode",
+    "Decoder",
+    "Disconnect",
+    "MalformedPacket",
+    "Packet",
+    "PacketTooLarge",
+    "PingReq",
+    "PingResp",
+    "PubAck",
+    "PubComp",
+    "PubRec",
+    "PubRel",
+    "Publish",
+    "ReasonCode",
+    "SubAck",
+    "Subscribe",
+    "UnsubAck",
+    "Unsubscribe",
+    "UnsupportedProtocol",
+    "Will",
+    "encode",
+]
 
-MQTT_3_1 = 3
-MQTT_3_1_1 = 4
-SUBSCRIBE_REFUSED = 0x80
 DEFAULT_MAX_SIZE = 256 * 1024
 
-_PROTOCOL_NAMES = {MQTT_3_1: b"MQIsdp", MQTT_3_1_1: b"MQTT"}
-_LARGEST_REMAINING_LENGTH = 268_435_455
-
-
-class MalformedPacket(Exception):  # noqa: N818 - the specification's own word
-    """The bytes are not MQTT; the only right answer is to close the connection."""
-
-
-class UnsupportedProtocol(MalformedPacket):
-    """A CONNECT of a protocol other than MQTT 3.1 and 3.1.1 (the answer is CONNACK 1)."""
-
-
-class PacketTooLarge(MalformedPacket):
-    """The packet's announced length is above the decoder's bound."""
-
-
-class ConnectCode(IntEnum):
-    """Return codes of CONNACK."""
-
-    ACCEPTED = 0
-    UNACCEPTABLE_PROTOCOL = 1
-    IDENTIFIER_REJECTED = 2
-    SERVER_UNAVAILABLE = 3
-    BAD_CREDENTIALS = 4
-    NOT_AUTHORIZED = 5
-
-
-class Kind(IntEnum):
-    """Control packet types: the upper half of a packet's first byte."""
-
-    CONNECT = 1
-    CONNACK = 2
-    PUBLISH = 3
-    PUBACK = 4
-    PUBREC = 5
-    PUBREL = 6
-    PUBCOMP = 7
-    SUBSCRIBE = 8
-    SUBACK = 9
-    UNSUBSCRIBE = 10
-    UNSUBACK = 11
-    PINGREQ = 12
-    PINGRESP = 13
-    DISCONNECT = 14
-
-
-@dataclass(slots=True)
-class Will:
-    topic: str
-    payload: bytes = b""
-    qos: int = 0
-    retain: bool = False
-
-
-@dataclass(slots=True)
-class Connect:
-    client_id: str
-    username: str | None = None
-    password: bytes | None = None
-    keep_alive: int = 60  # seconds; 0 is "never"
-    clean: bool = True
-    will: Will | None = None
-    level: int = MQTT_3_1_1
-
-
-@dataclass(slots=True)
-class ConnAck:
-    code: ConnectCode = ConnectCode.ACCEPTED
-    session_present: bool = False
-
-
-@dataclass(slots=True)
-class Publish:
-    topic: str
-    payload: bytes = b""
-    qos: int = 0
-    packet_id: int | None = None  # 1..65535 when qos > 0, else None
-    dup: bool = False
-    retain: bool = False
-
-
-@dataclass(slots=True)
-class PubAck:
-    packet_id: int
-
-
-@dataclass(slots=True)
-class PubRec:
-    packet_id: int
-
-
-@dataclass(slots=True)
-class PubRel:
-    packet_id: int
-
-
-@dataclass(slots=True)
-class PubComp:
-    packet_id: int
-
-
-@dataclass(slots=True)
-class Subscribe:
-    packet_id: int
-    filters: tuple[tuple[str, int], ...]  # (topic filter, wanted QoS)
-
-
-@dataclass(slots=True)
-class SubAck:
-    packet_id: int
-    codes: tuple[int, ...]  # granted QoS, or SUBSCRIBE_REFUSED, per filter
-
-
-@dataclass(slots=True)
-class Unsubscribe:
-    packet_id: int
-    filters: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class UnsubAck:
-    packet_id: int
-
-
-@dataclass(slots=True)
-class PingReq:
-    pass
-
-
-@dataclass(slots=True)
-class PingResp:
-    pass
-
-
-@dataclass(slots=True)
-class Disconnect:
-    pass
-
-
-Ack = PubAck | PubRec | PubRel | PubComp | UnsubAck
-Bare = PingReq | PingResp | Disconnect
-Packet = Connect | ConnAck | Publish | Ack | Subscribe | SubAck | Unsubscribe | Bare
+_PROTOCOL_NAMES = {MQTT_3_1: b"MQIsdp", MQTT_3_1_1: b"MQTT", MQTT_5: b"MQTT"}
 
 _ACKS: dict[int, type[Ack]] = {
     Kind.PUBACK: PubAck,
     Kind.PUBREC: PubRec,
     Kind.PUBREL: PubRel,
     Kind.PUBCOMP: PubComp,
-    Kind.UNSUBACK: UnsubAck,
 }
-_BARE: dict[int, type[Bare]] = {
-    Kind.PINGREQ: PingReq,
-    Kind.PINGRESP: PingResp,
-    Kind.DISCONNECT: Disconnect,
-}
+_BARE: dict[int, type[Bare]] = {Kind.PINGREQ: PingReq, Kind.PINGRESP: PingResp}
 _KIND_OF: dict[type[Ack] | type[Bare], int] = {cls: kind for kind, cls in (*_ACKS.items(), *_BARE.items())}
 _KINDS = frozenset(Kind)
 _FLAGS_0010 = frozenset({Kind.PUBREL, Kind.SUBSCRIBE, Kind.UNSUBSCRIBE})
-
-
-def encode(packet: Packet) -> bytes:
-    """The bytes of `packet`. Raises ValueError for what MQTT cannot express (a text above 65,535 bytes)."""
-    match packet:
-        case Publish():
-            return _encode_publish(packet)
-        case PubAck() | PubRec() | PubRel() | PubComp() | UnsubAck():
-            return _frame(_KIND_OF[type(packet)], _packet_id(packet.packet_id))
-        case PingReq() | PingResp() | Disconnect():
-            return _frame(_KIND_OF[type(packet)], b"")
-        case Connect():
-            return _encode_connect(packet)
-        case ConnAck():
-            return _frame(Kind.CONNACK, bytes((packet.session_present, packet.code)))
-        case Subscribe():
-            wanted = b"".join(_text(topic) + bytes((qos,)) for topic, qos in packet.filters)
-            return _frame(Kind.SUBSCRIBE, _packet_id(packet.packet_id) + wanted)
-        case SubAck():
-            return _frame(Kind.SUBACK, _packet_id(packet.packet_id) + bytes(packet.codes))
-        case Unsubscribe():
-            return _frame(
-                Kind.UNSUBSCRIBE, _packet_id(packet.packet_id) + b"".join(map(_text, packet.filters))
-            )
 
 
 class Decoder:
     """Turns a stream of bytes, cut anywhere, into packets.
 
     `max_size` bounds a packet's remaining length in bytes (its fixed header comes on top), `first_size` that
-    of the first packet, which a server reads before it knows the client. After an error the decoder is of no
-    further use.
+    of the first packet, which a server reads before it knows the client. `level` is the protocol's version
+    until a CONNECT says which it is. After an error the decoder is of no further use.
     """
 
-    def __init__(self, max_size: int = DEFAULT_MAX_SIZE, first_size: int | None = None) -> None:
+    def __init__(
+        self, max_size: int = DEFAULT_MAX_SIZE, first_size: int | None = None, level: int = MQTT_3_1_1
+    ) -> None:
         self._bound = max_size if first_size is None else first_size
-        self._later_bound = max_size
+        self.max_size = max_size
+        self.level = level
         self._buffer = bytearray()
-        self._level = MQTT_3_1_1
 
     def feed(self, data: bytes | bytearray) -> list[Packet]:
         """The packets completed by `data`. Raises MalformedPacket."""
@@ -224,11 +119,11 @@ class Decoder:
         packets: list[Packet] = []
         start = 0
         while (body := self._locate_body(start)) is not None:
-            packet = _decode(buffer[start], bytes(buffer[body]))
+            packet = _decode(buffer[start], bytes(buffer[body]), self.level)
             if isinstance(packet, Connect):
-                self._level = packet.level
+                self.level = packet.level
             packets.append(packet)
-            start, self._bound = body.stop, self._later_bound
+            start, self._bound = body.stop, self.max_size
         del buffer[:start]
         return packets
 
@@ -255,198 +150,225 @@ class Decoder:
         kind, flags = first >> 4, first & 0x0F
         if kind == Kind.PUBLISH:
             return
-        if self._level == MQTT_3_1 and kind in _FLAGS_0010:
+        if self.level == MQTT_3_1 and kind in _FLAGS_0010:
             flags &= 0b0111  # MQTT 3.1 sets DUP on these when it repeats them
         if kind not in _KINDS or flags != (0b0010 if kind in _FLAGS_0010 else 0):
             raise MalformedPacket(f"first byte {first:#04x}")
 
 
-def _decode(first: int, content: bytes) -> Packet:
-    kind, body = first >> 4, _Body(content)
+# ---- from bytes -------------------------------------------------------------------------------------------
+
+
+def _decode(first: int, content: bytes, level: int) -> Packet:
+    kind, body, is_five = first >> 4, Reader(content), level == MQTT_5
     if kind == Kind.PUBLISH:
-        return _decode_publish(first & 0x0F, body)
-    packet = _decode_unflagged(kind, body)
+        return _decode_publish(first & 0x0F, body, is_five)
+    packet = _decode_unflagged(kind, body, is_five)
     body.end()
     return packet
 
 
-def _decode_unflagged(kind: int, body: _Body) -> Packet:
+def _decode_unflagged(kind: int, body: Reader, is_five: bool) -> Packet:
     if (ack := _ACKS.get(kind)) is not None:
-        return ack(body.packet_id())
+        return ack(body.packet_id(), *_reason(body, is_five, properties.ACK))
     if (bare := _BARE.get(kind)) is not None:
         return bare()
     match kind:
         case Kind.CONNECT:
             return _decode_connect(body)
         case Kind.CONNACK:
-            return _decode_connack(body)
+            return _decode_connack(body, is_five)
+        case Kind.DISCONNECT:
+            return Disconnect(*_reason(body, is_five, properties.DISCONNECT))
         case Kind.SUBSCRIBE:
-            return Subscribe(body.packet_id(), body.some(lambda: (body.topic(), body.qos(body.byte()))))
+            number, more = body.packet_id(), _more(body, is_five, properties.SUBSCRIBE)
+            return Subscribe(
+                number, body.some(lambda: (body.topic(), _wanted(body.byte(), body, is_five))), more
+            )
         case Kind.SUBACK:
-            return SubAck(body.packet_id(), body.some(body.granted))
+            number, more = body.packet_id(), _more(body, is_five, properties.ACK)
+            return SubAck(number, body.some(lambda: _granted(body, is_five)), more)
+        case Kind.UNSUBSCRIBE:
+            number, more = body.packet_id(), _more(body, is_five, properties.UNSUBSCRIBE)
+            return Unsubscribe(number, body.some(body.topic), more)
         case _:
-            return Unsubscribe(body.packet_id(), body.some(body.topic))
+            number, more = body.packet_id(), _more(body, is_five, properties.ACK)
+            return UnsubAck(number, body.some(body.byte) if is_five else (), more)
 
 
-def _decode_publish(flags: int, body: _Body) -> Publish:
+def _more(body: Reader, is_five: bool, permitted: frozenset[properties.Property]) -> Properties | None:
+    return properties.read(body, permitted) if is_five else None
+
+
+def _reason(
+    body: Reader, is_five: bool, permitted: frozenset[properties.Property]
+) -> tuple[int, Properties | None]:
+    """The reason and properties that MQTT 5 may leave out at a packet's end."""
+    if not is_five or body.at_end():
+        return ReasonCode.SUCCESS, None
+    reason = body.byte()
+    return reason, None if body.at_end() else properties.read(body, permitted)
+
+
+def _wanted(options: int, body: Reader, is_five: bool) -> int:
+    """The QoS in a subscription's options. MQTT 5's others concern what does not occur here: retained
+    messages, and messages of one's own."""
+    if is_five:
+        if options & 0b1100_0000 or options & 0b0011_0000 == 0b0011_0000:
+            raise MalformedPacket(f"subscription options {options:08b}")
+        options &= 0b11
+    return body.qos(options)
+
+
+def _granted(body: Reader, is_five: bool) -> int:
+    code = body.byte()
+    return code if code == SUBSCRIBE_REFUSED or (is_five and code > SUBSCRIBE_REFUSED) else body.qos(code)
+
+
+def _decode_publish(flags: int, body: Reader, is_five: bool) -> Publish:
     qos = body.qos(flags >> 1 & 0b11)
     dup = bool(flags & 0b1000)
     if dup and not qos:
         raise MalformedPacket("DUP with QoS 0")
-    topic = body.topic()
+    topic = body.text()
     if "+" in topic or "#" in topic:
         raise MalformedPacket("wildcard in a topic name")
-    packet_id = body.packet_id() if qos else None
-    return Publish(topic, body.rest(), qos, packet_id, dup, bool(flags & 1))
+    number = body.packet_id() if qos else None
+    more = _more(body, is_five, properties.PUBLISH)
+    if not topic and not (more and properties.Property.TOPIC_ALIAS in more):
+        raise MalformedPacket("empty topic")
+    return Publish(topic, body.rest(), qos, number, dup, bool(flags & 1), more)
 
 
-def _decode_connect(body: _Body) -> Connect:
+def _decode_connect(body: Reader) -> Connect:
     name, level = body.binary(), body.byte()
     if _PROTOCOL_NAMES.get(level) != name:
-        raise UnsupportedProtocol(f"protocol {name[:16]!r} level {level}")
+        is_newer = name == b"MQTT" and MQTT_5 < level < 0x80
+        raise UnsupportedProtocol(f"protocol {name[:16]!r} level {level}", is_newer=is_newer)
+    is_five = level == MQTT_5
     flags, keep_alive = body.byte(), body.uint16()
     has_name, has_password, has_will = bool(flags & 0x80), bool(flags & 0x40), bool(flags & 0x04)
-    if flags & 0x01 or (has_password and not has_name) or (flags & 0x38 and not has_will):
+    if flags & 0x01 or (has_password and not has_name and not is_five) or (flags & 0x38 and not has_will):
         raise MalformedPacket(f"connect flags {flags:08b}")
     will_qos = body.qos(flags >> 3 & 0b11)
-    client_id = body.text()
+    more = _more(body, is_five, properties.CONNECT)
     return Connect(
-        client_id=client_id,
-        will=Will(body.topic(), body.binary(), will_qos, bool(flags & 0x20)) if has_will else None,
+        client_id=body.text(),
+        will=_decode_will(body, will_qos, bool(flags & 0x20), is_five) if has_will else None,
         username=body.text() if has_name else None,
         password=body.binary() if has_password else None,
         keep_alive=keep_alive,
         clean=bool(flags & 0x02),
         level=level,
+        properties=more,
     )
 
 
-def _decode_connack(body: _Body) -> ConnAck:
-    present, code = body.byte(), body.byte()
-    if present > 1 or code > max(ConnectCode) or (present and code):
-        raise MalformedPacket(f"CONNACK {present} {code}")
-    return ConnAck(ConnectCode(code), bool(present))
+def _decode_will(body: Reader, qos: int, retain: bool, is_five: bool) -> Will:
+    more = _more(body, is_five, properties.WILL)
+    return Will(body.topic(), body.binary(), qos, retain, more)
 
 
-class _Body:
-    """A cursor over one packet's body; whatever is missing or wrong raises MalformedPacket."""
-
-    __slots__ = ("content", "position")
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.position = 0
-
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.content):
-            raise MalformedPacket("packet ends too early")
-        taken = self.content[self.position : end]
-        self.position = end
-        return taken
-
-    def rest(self) -> bytes:
-        return self.take(len(self.content) - self.position)
-
-    def end(self) -> None:
-        if self.position != len(self.content):
-            raise MalformedPacket("bytes left over")
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def uint16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def binary(self) -> bytes:
-        return self.take(self.uint16())
-
-    def text(self) -> str:
-        try:
-            text = self.binary().decode()
-        except UnicodeDecodeError:
-            raise MalformedPacket("text is not UTF-8") from None
-        if "\0" in text:
-            raise MalformedPacket("NUL in a text")
-        return text
-
-    def topic(self) -> str:
-        if not (topic := self.text()):
-            raise MalformedPacket("empty topic")
-        return topic
-
-    def packet_id(self) -> int:
-        if not (packet_id := self.uint16()):
-            raise MalformedPacket("packet id 0")
-        return packet_id
-
-    def qos(self, value: int) -> int:
-        if value > 2:
-            raise MalformedPacket(f"QoS {value}")
-        return value
-
-    def granted(self) -> int:
-        code = self.byte()
-        return code if code == SUBSCRIBE_REFUSED else self.qos(code)
-
-    def some(self, read: Callable[[], T]) -> tuple[T, ...]:
-        """All that `read` yields up to the packet's end, at least one."""
-        items = [read()]
-        while self.position < len(self.content):
-            items.append(read())
-        return tuple(items)
+def _decode_connack(body: Reader, is_five: bool) -> ConnAck:
+    present, value = body.byte(), body.byte()
+    if present > 1 or (present and value):
+        raise MalformedPacket(f"CONNACK {present} {value}")
+    try:
+        code = ReasonCode(value) if is_five else ConnectCode(value)
+    except ValueError:
+        raise MalformedPacket(f"CONNACK {value}") from None
+    return ConnAck(code, bool(present), _more(body, is_five, properties.CONNACK))
 
 
-def _encode_publish(packet: Publish) -> bytes:
+# ---- to bytes ---------------------------------------------------------------------------------------------
+
+
+def encode(packet: Packet, level: int = MQTT_3_1_1) -> bytes:
+    """The bytes of `packet`. Raises ValueError for what MQTT cannot express (a text above 65,535 bytes).
+
+    `level` is the version that the connection speaks; a CONNECT says its own.
+    """
+    is_five = level == MQTT_5
+    match packet:
+        case Publish():
+            return _encode_publish(packet, is_five)
+        case PubAck() | PubRec() | PubRel() | PubComp():
+            body = packet_id(packet.packet_id) + _encode_reason(packet, is_five)
+            return _frame(_KIND_OF[type(packet)], body)
+        case PingReq() | PingResp():
+            return _frame(_KIND_OF[type(packet)], b"")
+        case Disconnect():
+            return _frame(Kind.DISCONNECT, _encode_reason(packet, is_five))
+        case Connect():
+            return _encode_connect(packet)
+        case ConnAck():
+            return _encode_connack(packet, is_five)
+        case Subscribe():
+            wanted = b"".join(text(topic) + bytes((qos,)) for topic, qos in packet.filters)
+            return _frame(Kind.SUBSCRIBE, _numbered(packet, is_five) + wanted)
+        case SubAck():
+            codes = packet.codes if is_five else (min(code, SUBSCRIBE_REFUSED) for code in packet.codes)
+            return _frame(Kind.SUBACK, _numbered(packet, is_five) + bytes(codes))
+        case Unsubscribe():
+            return _frame(Kind.UNSUBSCRIBE, _numbered(packet, is_five) + b"".join(map(text, packet.filters)))
+        case UnsubAck():
+            return _frame(Kind.UNSUBACK, _numbered(packet, is_five) + bytes(packet.codes if is_five else ()))
+
+
+def _numbered(packet: Subscribe | SubAck | Unsubscribe | UnsubAck, is_five: bool) -> bytes:
+    return packet_id(packet.packet_id) + (properties.write(packet.properties) if is_five else b"")
+
+
+def _encode_reason(packet: Ack | Disconnect, is_five: bool) -> bytes:
+    if not is_five or (not packet.reason and not packet.properties):
+        return b""
+    more = properties.write(packet.properties) if packet.properties else b""
+    return bytes((packet.reason,)) + more
+
+
+def _encode_publish(packet: Publish, is_five: bool) -> bytes:
     flags = packet.dup << 3 | packet.qos << 1 | packet.retain
-    head = _text(packet.topic)
+    head = text(packet.topic)
     if packet.qos:
-        head += _packet_id(packet.packet_id)
+        head += packet_id(packet.packet_id)
+    if is_five:
+        head += properties.write(packet.properties)
     return _frame(Kind.PUBLISH, head + packet.payload, flags)
 
 
 def _encode_connect(packet: Connect) -> bytes:
+    is_five = packet.level == MQTT_5
     flags = packet.clean << 1
-    payload = _text(packet.client_id)
+    payload = properties.write(packet.properties) if is_five else b""
+    payload += text(packet.client_id)
     if packet.will is not None:
         flags |= 0x04 | packet.will.qos << 3 | packet.will.retain << 5
-        payload += _text(packet.will.topic) + _binary(packet.will.payload)
+        payload += properties.write(packet.will.properties) if is_five else b""
+        payload += text(packet.will.topic) + binary(packet.will.payload)
     if packet.username is not None:
         flags |= 0x80
-        payload += _text(packet.username)
+        payload += text(packet.username)
     if packet.password is not None:
-        if packet.username is None:
+        if packet.username is None and not is_five:
             raise ValueError("a password needs a user name")
         flags |= 0x40
-        payload += _binary(packet.password)
-    name = _binary(_PROTOCOL_NAMES[packet.level])
+        payload += binary(packet.password)
+    name = binary(_PROTOCOL_NAMES[packet.level])
     keep_alive = packet.keep_alive.to_bytes(2, "big")
     return _frame(Kind.CONNECT, name + bytes((packet.level, flags)) + keep_alive + payload)
 
 
+def _encode_connack(packet: ConnAck, is_five: bool) -> bytes:
+    code: int = packet.code
+    if not is_five:
+        return _frame(Kind.CONNACK, bytes((packet.session_present, code)))
+    if isinstance(packet.code, ConnectCode):
+        code = REASON_OF_CONNECT_CODE[packet.code]
+    return _frame(Kind.CONNACK, bytes((packet.session_present, code)) + properties.write(packet.properties))
+
+
 def _frame(kind: int, body: bytes, flags: int = 0) -> bytes:
-    length = len(body)
-    if length > _LARGEST_REMAINING_LENGTH:
-        raise ValueError(f"{length} bytes do not fit into a packet")
-    head = bytearray(((kind << 4) | (0b0010 if kind in _FLAGS_0010 else flags),))
-    while length > 0x7F:
-        head.append(0x80 | length & 0x7F)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + body
-
-
-def _packet_id(value: int | None) -> bytes:
-    if not value or value > 0xFFFF:
-        raise ValueError(f"packet id {value}")
-    return value.to_bytes(2, "big")
-
-
-def _binary(value: bytes) -> bytes:
-    if len(value) > 0xFFFF:
-        raise ValueError(f"{len(value)} bytes where 65,535 is the most")
-    return len(value).to_bytes(2, "big") + value
-
-
-def _text(value: str) -> bytes:
-    return _binary(value.encode())
+    if len(body) > LARGEST_VARIABLE:
+        raise ValueError(f"{len(body)} bytes do not fit into a packet")
+    first = (kind << 4) | (0b0010 if kind in _FLAGS_0010 else flags)
+    return bytes((first,)) + variable(len(body)) + body

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devices import topics
 from devices.brokers.contract import Identity, Refusal
 from devices.brokers.embedded import codec
-from devices.brokers.embedded.codec import ConnAck, ConnectCode, Decoder, MalformedPacket, Packet
+from devices.brokers.embedded.codec import (
+    MQTT_5,
+    ConnAck,
+    ConnectCode,
+    Decoder,
+    MalformedPacket,
+    Packet,
+    PacketTooLarge,
+    ReasonCode,
+)
 from devices.brokers.embedded.limits import TokenBucket
+from devices.brokers.embedded.properties import FOREVER, Properties, Property
 
 if TYPE_CHECKING:
     from devices.brokers.embedded.broker import Broker
@@ -20,6 +30,14 @@ logger = logging.getLogger(__name__)
 
 _NEVER = float("inf")
 _FLUSH_TIME = 5.0
+
+# What MQTT 5 tells a client whose connection the broker ends; other ends are silent.
+_FAREWELLS = {
+    "taken_over": ReasonCode.SESSION_TAKEN_OVER,
+    "keep_alive": ReasonCode.KEEP_ALIVE_TIMEOUT,
+    "stopped": ReasonCode.SERVER_SHUTTING_DOWN,
+    "registration_over": ReasonCode.ADMINISTRATIVE_ACTION,
+}
 
 _CODES = {
     Refusal.BAD_CREDENTIALS: ConnectCode.BAD_CREDENTIALS,
@@ -53,9 +71,14 @@ class Connection(asyncio.Protocol):
         self._held_back: float = 0  # not read before this time
         self._received: set[int] = set()  # QoS 2 packet ids between PUBREC and PUBREL
         self._decoder = Decoder(broker.options.max_packet, broker.options.max_connect_packet)
+        self._largest_outgoing = FOREVER
         self._early: list[Packet] = []
         self._authentication: asyncio.Task[None] | None = None
         self._allowance: TokenBucket | None = None
+
+    @property
+    def _is_five(self) -> bool:
+        return self._decoder.level == MQTT_5
 
     # ---- transport ----------------------------------------------------------------------------------
 
@@ -95,16 +118,28 @@ class Connection(asyncio.Protocol):
 
     def send(self, packet: Packet) -> None:
         if not self.ended:
-            self._transport.write(codec.encode(packet))
+            self._transport.write(codec.encode(packet, self._decoder.level))
 
-    def deliver(self, packet: codec.Publish) -> None:
+    def deliver(self, packet: codec.Publish) -> bool:
+        """Send a message; False if it is larger than the client said it takes (MQTT 5, 3.1.2.11.4)."""
+        data = codec.encode(packet, self._decoder.level)
+        if len(data) > self._largest_outgoing:
+            self.broker.counters["dropped"] += 1
+            return False
         self.broker.counters["delivered"] += 1
-        self.send(packet)
+        if not self.ended:
+            self._transport.write(data)
+        return True
 
-    def close(self, reason: str) -> None:
-        """End the connection now."""
-        self._end(reason)
-        self._transport.abort()
+    def close(self, reason: str, code: ReasonCode | None = None) -> None:
+        """End the connection now. A client of MQTT 5 that reads is told why."""
+        code = _FAREWELLS.get(reason, code)
+        if code is not None and self._is_five and self.session is not None and self.is_writable:
+            self.send(codec.Disconnect(code))
+            self.close_gently(reason)
+        else:
+            self._end(reason)
+            self._transport.abort()
 
     def close_gently(self, reason: str) -> None:
         """End the connection after what has been written is sent, or some seconds later."""
@@ -143,14 +178,22 @@ class Connection(asyncio.Protocol):
         self.broker.counters["malformed"] += 1
         logger.info("%s: malformed: %s", self.peer, error)
         if isinstance(error, codec.UnsupportedProtocol):
+            if error.is_newer:
+                self._decoder.level = MQTT_5
             self.send(ConnAck(ConnectCode.UNACCEPTABLE_PROTOCOL))
             self.close_gently("malformed")
         else:
-            self.close("malformed")
+            too_large = isinstance(error, PacketTooLarge)
+            code = ReasonCode.PACKET_TOO_LARGE if too_large else ReasonCode.MALFORMED_PACKET
+            self.close("malformed", error.reason or code)
 
     # ---- CONNECT ------------------------------------------------------------------------------------
 
     def _begin(self, packet: codec.Connect) -> None:
+        if packet.properties and Property.AUTHENTICATION_METHOD in packet.properties:
+            self.send(ConnAck(ReasonCode.BAD_AUTHENTICATION_METHOD))
+            self.close_gently("refused")
+            return
         self.deadline = _NEVER  # authenticating has a time-out of its own
         self._transport.pause_reading()
         self._authentication = self.broker.loop.create_task(self._authenticate(packet))
@@ -164,6 +207,7 @@ class Connection(asyncio.Protocol):
             else:
                 self.broker.counters["refused"] += 1
                 logger.info("%s: refused: %s", self.peer, verdict.value)
+                # The client learns no more than this code: no reason in words.
                 self.send(ConnAck(_CODES[verdict]))
                 self.close_gently("refused")
         except Exception:
@@ -182,28 +226,37 @@ class Connection(asyncio.Protocol):
         return self._judge_connect(packet, verdict) if isinstance(verdict, Identity) else verdict
 
     def _judge_connect(self, packet: codec.Connect, identity: Identity) -> Identity | Refusal:
+        if self._is_five:
+            return identity  # it is told its client id, and the keep-alive to use
         if not packet.client_id and not packet.clean:
             return Refusal.BAD_IDENTIFIER
-        shortest, longest = self.broker.options.keep_alive_range
-        if not (identity.is_internal or identity.registration_only) and not (
-            shortest <= packet.keep_alive <= longest
-        ):
+        if self._keep_alive_of(packet, identity) != packet.keep_alive:
             return Refusal.NOT_AUTHORIZED
         return identity
+
+    def _keep_alive_of(self, packet: codec.Connect, identity: Identity) -> int:
+        """The keep-alive that the client may have; 0 is none."""
+        if identity.is_internal or identity.registration_only:
+            return packet.keep_alive
+        shortest, longest = self.broker.options.keep_alive_range
+        return max(shortest, min(packet.keep_alive or longest, longest))
 
     def _accept(self, packet: codec.Connect, identity: Identity) -> None:
         broker, options, now = self.broker, self.broker.options, self.broker.now()
         self.identity = identity
         broker.counters["connects"] += 1
+        wishes = packet.properties or {}
+        self._largest_outgoing = wishes.get(Property.MAXIMUM_PACKET_SIZE, FOREVER)
         if identity.registration_only:
             self.deadline, self._deadline_reason = now + options.registration_time, "registration_over"
             self.send(ConnAck())
         else:
-            if packet.keep_alive:
-                self._keep_alive = 1.5 * packet.keep_alive
+            keep_alive = self._keep_alive_of(packet, identity)
+            if keep_alive:
+                self._keep_alive = 1.5 * keep_alive
             self.deadline, self._deadline_reason = now + self._keep_alive, "keep_alive"
-            self.session, present = broker.admit(self, identity, packet.client_id, packet.clean)
-            self.send(ConnAck(session_present=present))
+            self.session, present = broker.admit(self, identity, packet)
+            self.send(ConnAck(session_present=present, properties=self._terms(packet, keep_alive)))
             broker.attach(self.session, self)
         if not identity.is_internal:
             self._allowance = TokenBucket(options.packets_per_second, options.packet_burst, now)
@@ -213,6 +266,28 @@ class Connection(asyncio.Protocol):
         self._process(early)
         if not self.ended:
             self._transport.resume_reading()
+
+    def _terms(self, packet: codec.Connect, keep_alive: int) -> Properties | None:
+        """What CONNACK says to a client of MQTT 5 where it does not get what it asked for.
+
+        Retained messages and wills are accepted and ignored, as before MQTT 5, so nothing is said of them.
+        """
+        if not self._is_five or self.session is None:
+            return None
+        terms: dict[Property, Any] = {
+            Property.MAXIMUM_PACKET_SIZE: self._decoder.max_size,
+            Property.SUBSCRIPTION_IDENTIFIERS_AVAILABLE: 0,
+            Property.SHARED_SUBSCRIPTION_AVAILABLE: 0,
+        }
+        if self.session.expiry != (packet.properties or {}).get(Property.SESSION_EXPIRY, 0):
+            terms[Property.SESSION_EXPIRY] = int(self.session.expiry)
+        if not packet.client_id:
+            terms[Property.ASSIGNED_CLIENT_ID] = self.id
+        if keep_alive != packet.keep_alive:
+            terms[Property.SERVER_KEEP_ALIVE] = keep_alive
+        if not self.session.identity.is_internal:
+            terms[Property.RECEIVE_MAXIMUM] = min(self.broker.options.device_reports, 0xFFFF)
+        return terms
 
     # ---- packets ------------------------------------------------------------------------------------
 
@@ -242,15 +317,18 @@ class Connection(asyncio.Protocol):
                 self._received.discard(packet.packet_id)
                 self.send(codec.PubComp(packet.packet_id))
             case codec.Subscribe():
-                codes = tuple(self._subscribe(topic, qos) for topic, qos in packet.filters)
-                self.send(codec.SubAck(packet.packet_id, codes))
+                self.send(codec.SubAck(packet.packet_id, self._subscribe(packet)))
                 if self.session is not None:
                     self.broker.synchronise(self.session)
             case codec.Unsubscribe():
+                codes: tuple[int, ...] = (ReasonCode.NO_SUBSCRIPTION_EXISTED,) * len(packet.filters)
                 if self.session is not None:
-                    self.broker.unsubscribe(self.session, packet.filters)
-                self.send(codec.UnsubAck(packet.packet_id))
+                    codes = self.broker.unsubscribe(self.session, packet.filters)
+                self.send(codec.UnsubAck(packet.packet_id, codes))
             case codec.Disconnect():
+                if self.session is not None and packet.properties:
+                    expiry = packet.properties.get(Property.SESSION_EXPIRY)
+                    self.broker.change_expiry(self.session, expiry)
                 self.close_gently("disconnect")
             case codec.PubRec() | codec.PubComp():
                 pass  # nothing is ever sent with QoS 2
@@ -259,6 +337,9 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, packet: codec.Publish) -> None:
         packet_id = packet.packet_id
+        if packet.properties and Property.TOPIC_ALIAS in packet.properties:
+            self._refuse_malformed(MalformedPacket("topic alias", ReasonCode.TOPIC_ALIAS_INVALID))
+            return
         if packet_id is not None:
             if packet.dup and packet_id in self.pending:
                 return  # still on its way to the gateway
@@ -267,24 +348,30 @@ class Connection(asyncio.Protocol):
                 return
         if self.session is None:
             self.broker.counters["denied"] += 1
-            self.complete(packet)
+            self.complete(packet, ReasonCode.NOT_AUTHORIZED)
         else:
             self.broker.receive(self, self.session, packet)
 
-    def complete(self, packet: codec.Publish) -> None:
-        """Tell the client that its message has been taken over."""
+    def complete(self, packet: codec.Publish, reason: ReasonCode = ReasonCode.SUCCESS) -> None:
+        """Tell the client that its message needs no sending again, and in MQTT 5 what became of it."""
         if packet.packet_id is None:
             return
         self.pending.discard(packet.packet_id)
         if packet.qos == 2:
-            self._received.add(packet.packet_id)
-            self.send(codec.PubRec(packet.packet_id))
+            if reason < ReasonCode.UNSPECIFIED_ERROR or not self._is_five:
+                self._received.add(packet.packet_id)
+            self.send(codec.PubRec(packet.packet_id, reason))
         else:
-            self.send(codec.PubAck(packet.packet_id))
+            self.send(codec.PubAck(packet.packet_id, reason))
 
-    def _subscribe(self, topic: str, qos: int) -> int:
+    def _subscribe(self, packet: codec.Subscribe) -> tuple[int, ...]:
+        if packet.properties and Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
+            return (ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,) * len(packet.filters)
+        return tuple(self._subscribe_one(topic, qos) for topic, qos in packet.filters)
+
+    def _subscribe_one(self, topic: str, qos: int) -> int:
         if self.session is not None:
             return self.broker.subscribe(self.session, topic, qos)
         if topic in (topics.REGISTER_REPLY, topics.REGISTER_WITHOUT_LIST_REPLY):
             return min(qos, 1)
-        return codec.SUBSCRIBE_REFUSED
+        return ReasonCode.NOT_AUTHORIZED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from devices.brokers.contract import Identity
-from devices.brokers.embedded.codec import Publish
+from devices.brokers.embedded.codec import Publish, ReasonCode
 
 
 class Receipt:
@@ -48,9 +48,11 @@ class Link(Protocol):
     id: str
     is_writable: bool
 
-    def deliver(self, packet: Publish) -> None: ...
+    def deliver(self, packet: Publish) -> bool:
+        """Send a message. False if the client takes none of this size: then it counts as done."""
+        ...
 
-    def close(self, reason: str) -> None: ...
+    def close(self, reason: str, code: ReasonCode | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Session:
     persistent: bool = False
     link: Link | None = None
     subscriptions: dict[str, int] = field(default_factory=dict)
+    expiry: float = 0.0  # seconds that a persistent session lasts without a connection
     missed_presence: bool = False  # an event found no room: only a snapshot can repair that
     synced: bool = False  # this connection has got its snapshot
     left_at: float = 0.0
@@ -115,13 +118,16 @@ class Session:
                 in_flight[packet_id] = message
             queue.popleft()
             self._queued_size -= message.size
-            self.link.deliver(Publish(message.topic, message.payload, message.qos, packet_id))
+            if not self.link.deliver(Publish(message.topic, message.payload, message.qos, packet_id)):
+                self._done(packet_id, message)
 
     def attach(self, link: Link) -> None:
         """The client is (back) on this link: what it has not acknowledged goes out again, then the queue."""
         self.link, self.synced = link, False
-        for packet_id, message in self._in_flight.items():
-            link.deliver(Publish(message.topic, message.payload, message.qos, packet_id, dup=True))
+        for packet_id, message in list(self._in_flight.items()):
+            again = Publish(message.topic, message.payload, message.qos, packet_id, dup=True)
+            if not link.deliver(again):
+                self._done(packet_id, message)
         self.pump()
 
     def detach(self, now: float) -> None:
@@ -129,10 +135,14 @@ class Session:
 
     def acknowledge(self, packet_id: int) -> None:
         """The client has this message. An unknown id means nothing."""
-        message = self._in_flight.pop(packet_id, None)
-        if message is None:
-            return
-        self.pump()
+        message = self._in_flight.get(packet_id)
+        if message is not None:
+            self._done(packet_id, message)
+            self.pump()
+
+    def _done(self, packet_id: int | None, message: Message) -> None:
+        if packet_id is not None:
+            del self._in_flight[packet_id]
         if message.receipt is not None:
             message.receipt.settle(acknowledged=True)
 

@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Self
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from devices import topics
 from devices.brokers.contract import INTERNAL, Identity, PresenceEvent, PresenceSnapshot, Refusal
 from devices.brokers.embedded import codec
-from devices.brokers.embedded.codec import ConnAck, ConnectCode, Decoder, Packet, Publish, encode
+from devices.brokers.embedded.codec import ConnAck, Decoder, Packet, Publish, encode
+from devices.brokers.embedded.properties import Properties
 
 TIMEOUT = 10.0
 PK = "a1Product"
@@ -43,9 +44,11 @@ async def authenticate(client_id: str, username: str, password: bytes, peer: str
 class RawClient:
     """Sends and receives single packets; every wait has a time-out."""
 
+    level = codec.MQTT_3_1_1
+
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.socket = self._open(port, tls)
-        self._decoder = Decoder()
+        self._decoder = Decoder(level=self.level)
         self._received: list[Packet] = []
 
     def _open(self, port: int, tls: ssl.SSLContext | None) -> socket.socket:
@@ -61,7 +64,7 @@ class RawClient:
         self.socket.close()
 
     def send(self, *packets: Packet) -> None:
-        self.socket.sendall(b"".join(map(encode, packets)))
+        self.socket.sendall(b"".join(encode(packet, self.level) for packet in packets))
 
     def receive(self) -> Packet:
         """The next packet. Raises EOFError if the broker closes instead."""
@@ -80,9 +83,17 @@ class RawClient:
         return self.receive()
 
     def connect(
-        self, client_id: str, username: str, password: bytes, keep_alive: int = 60, clean: bool = True
+        self,
+        client_id: str,
+        username: str,
+        password: bytes,
+        keep_alive: int = 60,
+        clean: bool = True,
+        more: Properties | None = None,
     ) -> ConnAck:
-        answer = self.exchange(codec.Connect(client_id, username, password, keep_alive, clean))
+        answer = self.exchange(
+            codec.Connect(client_id, username, password, keep_alive, clean, level=self.level, properties=more)
+        )
         assert isinstance(answer, ConnAck)
         return answer
 
@@ -102,6 +113,12 @@ class RawClient:
         """Whether everything the broker has sent so far is received: a ping's answer comes behind it."""
         return isinstance(self.exchange(codec.PingReq()), codec.PingResp)
 
+    def is_told_goodbye(self, reason: codec.ReasonCode) -> bool:
+        """Waits for the broker's DISCONNECT, which must give this reason."""
+        while not isinstance(packet := self.receive(), codec.Disconnect):
+            pass
+        return packet.reason == reason and self.is_closed_by_broker()
+
     def is_closed_by_broker(self) -> bool:
         """Waits for the end of the connection; what still arrives is ignored."""
         try:
@@ -118,10 +135,16 @@ class Device(RawClient):
         super().__init__(port, tls)
         self.name = name
         answer = self.connect(f"{PK}.{name}|securemode=3|", f"{name}&{PK}", b"secret", keep_alive)
-        assert answer.code is ConnectCode.ACCEPTED
+        assert answer.code == 0
 
     def topic(self, kind: topics.Kind) -> str:
         return topics.build(kind, PK, self.name)
+
+
+class DeviceOf5(Device):
+    """The same, speaking MQTT 5."""
+
+    level = codec.MQTT_5
 
 
 class Gateway(RawClient):
@@ -157,9 +180,15 @@ class PahoClient:
         password: str,
         clean: bool = True,
         manual_ack: bool = False,
+        protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
     ) -> None:
+        is_five = protocol is MQTTProtocolVersion.MQTTv5
         self.client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id, clean_session=clean, manual_ack=manual_ack
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if is_five else clean,
+            manual_ack=manual_ack,
+            protocol=protocol,
         )
         self.client.username_pw_set(username, password)
         self.messages: queue.Queue[paho.MQTTMessage] = queue.Queue()

@@ -116,9 +116,15 @@ def test_a_second_connect_on_one_connection_is_an_error(port: int) -> None:
         assert device.is_closed_by_broker()
 
 
-def test_mqtt_5_is_told_so(port: int) -> None:
+def test_what_no_version_of_ours_can_read_is_told_so(port: int) -> None:
+    later = codec.encode(codec.Connect("x", level=codec.MQTT_5)).replace(b"MQTT\x05", b"MQTT\x06")
     with RawClient(port) as client:
-        client.socket.sendall(codec.encode(codec.Connect("x")).replace(b"MQTT\x04", b"MQTT\x05"))
+        client.socket.sendall(later)
+        assert client.socket.recv(100) == b"\x20\x03\x00\x84\x00"
+        assert client.is_closed_by_broker()
+    other = codec.encode(codec.Connect("x")).replace(b"MQTT\x04", b"MQTT\x03")
+    with RawClient(port) as client:
+        client.socket.sendall(other)
         assert client.receive() == ConnAck(ConnectCode.UNACCEPTABLE_PROTOCOL)
         assert client.is_closed_by_broker()
 

@@ -8,8 +8,7 @@ import pytest
 
 from devices import topics
 from devices.brokers.contract import PresenceEvent, PresenceSnapshot
-from devices.brokers.embedded import BrokerThread, Options
-from devices.brokers.embedded import broker as broker_module
+from devices.brokers.embedded import BrokerThread, Options, snapshot
 from devices.brokers.embedded.codec import Disconnect, PubAck, Publish
 from devices.topics import Kind
 from tests.devices.brokers.clients import PK, Device, Gateway
@@ -66,7 +65,7 @@ def test_an_empty_broker_says_that_nobody_is_there(gateway: Gateway) -> None:
 
 
 def test_a_long_list_comes_in_parts(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "_SNAPSHOT_PART", 2)
+    monkeypatch.setattr(snapshot, "PART", 2)
     with ExitStack() as stack:
         for number in range(5):
             stack.enter_context(Device(port, f"d{number}"))

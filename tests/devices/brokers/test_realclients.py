@@ -32,7 +32,7 @@ DEVICE = ("-i", f"{PK}.dn|securemode=3,signmethod=hmacsha256|", "-u", f"dn&{PK}"
 
 
 @pytest.mark.realclient
-@pytest.mark.parametrize("version", ["mqttv31", "mqttv311"])
+@pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
 @pytest.mark.parametrize("qos", ["0", "1", "2"])
 def test_mosquitto_pub_reports_with_every_qos(port: int, gateway: Gateway, version: str, qos: str) -> None:
     command = mosquitto("mosquitto_pub", port, f"/ota/device/inform/{PK}/dn", "-V", version, "-q", qos)
@@ -44,7 +44,7 @@ def test_mosquitto_pub_reports_with_every_qos(port: int, gateway: Gateway, versi
 
 
 @pytest.mark.realclient
-@pytest.mark.parametrize("version", ["mqttv31", "mqttv311"])
+@pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
 def test_mosquitto_sub_receives_a_push(port: int, gateway: Gateway, version: str) -> None:
     command = mosquitto("mosquitto_sub", port, f"/ota/device/upgrade/{PK}/dn", "-V", version, "-q", "1")
     with subprocess.Popen([*command, *DEVICE, "-C", "1"], stdout=subprocess.PIPE) as process:
