@@ -15,12 +15,13 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from campaigns import dynamic, life, moves, wire
+from campaigns import dynamic, life, moves, unreached, wire
 from campaigns.life import MAX_RETURNS, PUSH_SPACING, Event, State
 from campaigns.models import Campaign, UpdateTask, UpdateTaskQuerySet
 from campaigns.states import FINAL, UPDATING, EventKind, Reason, TaskStatus
 from devices import sql, topics, versions
 from devices.models import ASKING, Channel, Device, DevicePresence
+from devices.mqtt import Delivery
 from devices.presence import online_time
 from firmware.errors import FileUnavailableError
 from firmware.links import make_link
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 CLAIM = 1000
 # Claims of one campaign in one run: the others, and the next tick's expiry, do not wait for a million.
 ROUNDS = 20
-Send = Callable[[Sequence[tuple[str, bytes]]], list[bool]]
+Send = Callable[[Sequence[tuple[str, bytes]]], Sequence[int]]  # of `devices.mqtt.Delivery`
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def dispatch(
 ) -> set[int]:
     """Push the ready tasks of each open campaign, `limit` at a time; the campaigns in which something moved.
 
-    `send` publishes (topic, payload) pairs and answers for each whether the broker acknowledged it. Nothing
+    `send` publishes (topic, payload) pairs and tells for each what the broker said of it: Delivery. Nothing
     is claimed unless `is_ready`. Safe to run in any number of workers at once: a row is claimed by exactly
     one. A campaign that cannot be pushed does not hold up the others.
     """
@@ -107,7 +108,9 @@ def _dispatch_some(campaign: Campaign, send: Send, now: datetime, limit: int) ->
         return False, False
     pushes = _pushes(parts, claimed, now)
     taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p, now)) for p in pushes])
-    acknowledge([push.task_id for push, ok in zip(pushes, taken, strict=True) if ok], now)
+    said = [(push.task_id, each) for push, each in zip(pushes, taken, strict=True)]
+    acknowledge([pk for pk, each in said if each == Delivery.TAKEN], now)
+    unreached.put_back([pk for pk, each in said if each == Delivery.NO_SUBSCRIBER], now)
     return True, len(claimed) == limit and all(taken)
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -30,6 +31,14 @@ CONNECT_TIMEOUT = 5.0
 WINDOW = 100  # more messages in flight are not faster
 READ_AT_ONCE = 500
 NO_SUBSCRIBER = 16  # MQTT 5: the broker took the message, and nobody was there for it
+
+
+class Delivery(IntEnum):
+    """What the broker said of a published message."""
+
+    UNKNOWN = 0  # it did not answer: the message may have arrived or not
+    TAKEN = 1
+    NO_SUBSCRIBER = 2  # it took the message, and nobody was connected to receive it
 
 
 class LinkError(Exception):
@@ -62,7 +71,7 @@ def address() -> Address:
     """
     if not settings.MQTT_URL:
         host = "::1" if settings.OTA_BIND == "::" else "127.0.0.1"  # the broker always listens there, too
-        return Address(host, settings.OTA_MQTT_PORT, password=settings.OTA_MQTT_PASSWORD)
+        return Address(host, settings.OTA_MQTT_PORT, password=settings.OTA_MQTT_PASSWORD, protocol=5)
     url = urlsplit(settings.MQTT_URL)
     options = {name: values[-1] for name, values in parse_qs(url.query).items()}
     protocol = options.pop("protocol", "4")
@@ -222,7 +231,7 @@ class Publisher:
         self._link: Link | None = None
         self._lock = threading.Lock()
         self._waiting: dict[int, int] = {}
-        self._taken: list[bool] = []
+        self._taken: list[Delivery] = []
 
     def ready(self) -> bool:
         """Whether the broker is there: ask before claiming what is then to be published."""
@@ -231,13 +240,14 @@ class Publisher:
 
     def publish(
         self, messages: Sequence[tuple[str, bytes]], window: int = WINDOW, timeout: float = 10.0
-    ) -> list[bool]:
-        """Publish (topic, payload) pairs, `window` in flight; for each, whether the broker acknowledged it.
+    ) -> list[Delivery]:
+        """Publish (topic, payload) pairs, `window` in flight; for each, what the broker said of it.
 
-        What is not acknowledged within `timeout` seconds may have arrived all the same; it is not sent later.
+        Only a broker of MQTT 5 says that nobody was there. What is not acknowledged within `timeout` seconds
+        may have arrived all the same; it is not sent later.
         """
         with self._lock:
-            self._taken = [False] * len(messages)
+            self._taken = [Delivery.UNKNOWN] * len(messages)
             link = self._connection() if messages else None
             if link is None:
                 return self._taken
@@ -254,7 +264,8 @@ class Publisher:
                     self._waiting[packet_id] = index
                 link.turn(0.1)
             if not link.is_up or self._waiting or left:
-                logger.warning("the broker took %s of %s messages", sum(self._taken), len(messages))
+                taken = sum(map(bool, self._taken))
+                logger.warning("the broker took %s of %s messages", taken, len(messages))
                 # A late acknowledgement must not be taken for one of the next batch.
                 link.drop()
             return self._taken
@@ -262,7 +273,7 @@ class Publisher:
     def _published(self, packet_id: int, reached: bool) -> None:
         index = self._waiting.pop(packet_id, None)
         if index is not None:
-            self._taken[index] = reached
+            self._taken[index] = Delivery.TAKEN if reached else Delivery.NO_SUBSCRIBER
 
     def _connection(self) -> Link | None:
         self._waiting.clear()
@@ -303,4 +314,4 @@ def publisher() -> Publisher:
 def kick(product_key: str, device_name: str, reason: str = "kicked") -> bool:
     """Ask the broker to end a device's connection; whether the broker took the wish."""
     topic = topics.build(topics.Kind.KICK, product_key, device_name)
-    return publisher().publish([(topic, reason.encode())])[0]
+    return publisher().publish([(topic, reason.encode())])[0] is not Delivery.UNKNOWN

@@ -11,6 +11,7 @@ from campaigns import dispatch, expand, moves, reports
 from campaigns.models import Campaign, TaskEvent, UpdateTask
 from campaigns.states import CampaignStatus, EventKind, Policy, TaskStatus
 from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
+from devices.mqtt import Delivery
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts
 from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
@@ -311,3 +312,40 @@ def test_a_device_whose_task_ends_at_the_push_is_offered_to_dynamic_batches(
     assert UpdateTask.objects.get(device=device, campaign=campaign).reason == "NO_LONGER_MATCHES"
     assert UpdateTask.objects.get(device=device, campaign=dynamic).status == "QUEUED"
     assert counts(dynamic) == {"QUEUED": 1}
+
+
+def test_a_push_that_reached_nobody_was_never_made(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    campaign, (gone, late, there) = ready
+
+    def send(messages: Sequence[tuple[str, bytes]]) -> list[Delivery]:
+        # The end of one connection has come in meanwhile, that of the other has not.
+        DevicePresence.objects.filter(pk=gone.pk).update(is_up=False)
+        broker.send(messages)
+        away = (f"/{gone.name}", f"/{late.name}")
+        return [Delivery.NO_SUBSCRIBER if topic.endswith(away) else Delivery.TAKEN for topic, _ in messages]
+
+    dispatch.dispatch(send, now)
+    assert counts(campaign) == {"NOTIFIED": 1, "QUEUED": 2}
+    of = {task.device_id: task for task in UpdateTask.objects.all()}
+    assert (of[gone.pk].pushed_at, of[gone.pk].ready_at, of[gone.pk].returns) == (None, None, 0)
+    assert (of[late.pk].pushed_at, of[late.pk].ready_at) == (None, now + timedelta(seconds=30))
+    pushed = TaskEvent.objects.filter(kind=EventKind.PUSHED)
+    assert set(pushed.values_list("task", flat=True)) == {of[there.pk].pk}
+    dispatch.dispatch(broker.send, now + timedelta(seconds=29))
+    assert len(broker.sent) == 3
+    dispatch.dispatch(broker.send, now + timedelta(seconds=30))
+    assert [topic.rpartition("/")[2] for topic, _ in broker.sent[3:]] == [late.name]
+
+
+def test_a_second_push_that_reached_nobody_leaves_the_first_one_standing(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    _, (device, *_others) = ready
+    dispatch.dispatch(broker.send, now)
+    later = now + timedelta(minutes=5)
+    UpdateTask.objects.filter(device=device).update(status="QUEUED", ready_at=later)
+    dispatch.dispatch(lambda messages: [Delivery.NO_SUBSCRIBER] * len(messages), later)
+    task = UpdateTask.objects.get(device=device)
+    assert (task.status, task.pushed_at, task.acknowledged_at) == ("QUEUED", now, None)

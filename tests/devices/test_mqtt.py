@@ -12,7 +12,7 @@ import pytest
 
 from devices import mqtt
 from devices.brokers.embedded import BrokerThread, Listener
-from devices.mqtt import Address, Link, Publisher
+from devices.mqtt import Address, Delivery, Link, Publisher
 from tests.devices.brokers.clients import PK, Device, authenticate
 
 TIMEOUT = 10.0
@@ -80,7 +80,7 @@ def test_every_message_of_a_batch_is_published_and_acknowledged(broker: BrokerTh
     publisher = Publisher(where(broker.ports[0]))
     with Device(broker.ports[0], "device-1") as device:
         messages = [(f"/ota/device/upgrade/{PK}/device-1", b"%d" % number) for number in range(15)]
-        assert publisher.publish(messages, window=4) == [True] * 15
+        assert publisher.publish(messages, window=4) == [Delivery.TAKEN] * 15
         assert [device.receive_publish().payload for _ in messages] == [body for _, body in messages]
     publisher.close()
 
@@ -88,32 +88,40 @@ def test_every_message_of_a_batch_is_published_and_acknowledged(broker: BrokerTh
 def test_a_publisher_finds_the_broker_again_after_its_restart(broker: BrokerThread) -> None:
     port = broker.ports[0]
     publisher = Publisher(where(port))
-    assert publisher.publish([("a/b", b"1")]) == [True]
+    assert publisher.publish([("a/b", b"1")]) == [Delivery.TAKEN]
     broker.stop()
-    assert publisher.publish([("a/b", b"2")]) == [False]
+    assert publisher.publish([("a/b", b"2")]) == [Delivery.UNKNOWN]
     assert not publisher.ready()
     with BrokerThread(authenticate, [Listener(port)]):
         assert publisher.ready()
-        assert publisher.publish([("a/b", b"3")]) == [True]
+        assert publisher.publish([("a/b", b"3")]) == [Delivery.TAKEN]
         publisher.close()
 
 
 def test_a_wrong_password_publishes_nothing(broker: BrokerThread) -> None:
     publisher = Publisher(Address("127.0.0.1", broker.ports[0], username="platform", password="wrong"))
-    assert publisher.publish([("a/b", b"1"), ("a/b", b"2")]) == [False, False]
+    assert publisher.publish([("a/b", b"1"), ("a/b", b"2")]) == [Delivery.UNKNOWN] * 2
 
 
 def test_a_broker_that_acknowledges_nothing_costs_the_time_out_and_no_more() -> None:
     with scripted_broker(b"\x20\x02\0\0", lambda _: b"") as port:
         publisher = Publisher(where(port))
-        assert publisher.publish([("a/b", b"1")], timeout=0.2) == [False]
+        assert publisher.publish([("a/b", b"1")], timeout=0.2) == [Delivery.UNKNOWN]
 
 
-def test_a_message_nobody_was_there_for_counts_as_not_delivered() -> None:
+def test_a_message_nobody_was_there_for_is_told_apart() -> None:
     with scripted_broker(b"\x20\x03\0\0\0", lambda packet_id: b"\x40\x03" + packet_id + b"\x10") as port:
         publisher = Publisher(where(port, protocol=5))
-        assert publisher.publish([("a/b", b"1")]) == [False]
+        assert publisher.publish([("a/b", b"1")]) == [Delivery.NO_SUBSCRIBER]
         publisher.close()
+
+
+def test_the_embedded_broker_says_who_was_not_there(broker: BrokerThread) -> None:
+    publisher = Publisher(where(broker.ports[0], protocol=5))
+    with Device(broker.ports[0], "here"):
+        said = publisher.publish([(f"/ota/device/upgrade/{PK}/{name}", b"x") for name in ("here", "away")])
+        assert said == [Delivery.TAKEN, Delivery.NO_SUBSCRIBER]
+    publisher.close()
 
 
 def test_a_link_works_beside_more_open_files_than_select_can_watch(broker: BrokerThread) -> None:

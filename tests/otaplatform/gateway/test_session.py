@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.test import override_settings
 from django.utils import timezone
 
 from campaigns import dispatch, expand, live, reports
@@ -15,6 +16,7 @@ from devices.brokers.embedded import Broker
 from devices.models import Device, DeviceVersion, ProductCounter
 from otaplatform.gateway import session
 from otaplatform.gateway.routes import Router, Work
+from otaplatform.management.commands.gateway import embedded_broker
 from otaplatform.models import DeadLetter, Heartbeat
 from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory
 from tests.running import TIMEOUT, Platform, running_platform, wait_until
@@ -349,3 +351,25 @@ def test_without_a_broker_nothing_is_published_and_nothing_raised(
     publisher = mqtt.Publisher()
     assert publisher.publish([("a/b", b"x")]) == [False]
     publisher.close()
+
+
+def test_a_push_after_a_restart_of_the_broker_waits_for_the_device(
+    transactional_db: None, device: Device
+) -> None:
+    """Until the gateway has heard of the broker's new life, the device still looks connected."""
+    firmware = FirmwareFactory.create(product=device.product, version="2.0.0")
+    with running_platform() as first:
+        client = first.device(device).connect()
+        client.inform("1.0.0")
+        first.pause_gateway()
+        client.close()
+    assert is_online(device)
+    expand.expand(CampaignFactory.create(firmware=firmware, expanded_at=None).pk)
+    with override_settings(OTA_MQTT_PORT=0, MQTT_URL=""):
+        second = embedded_broker()
+    with second, override_settings(OTA_MQTT_PORT=second.ports[0], MQTT_URL=""):
+        dispatch.dispatch(mqtt.publisher().publish)
+        mqtt.publisher().close()
+    task = UpdateTask.objects.get()
+    assert (task.status, task.pushed_at, task.returns) == ("QUEUED", None, 0)
+    assert task.ready_at is not None, "it goes out when the broker's new life is known"
