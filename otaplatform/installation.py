@@ -17,7 +17,8 @@ from otaplatform.checks import is_loopback
 from otaplatform.ports import choose_port
 from otaplatform.supervisor import Part
 
-STOP_ORDER = ("simulator", "gateway", "beat", "web", "worker", "redis")
+# The other parts need it to end well.
+LAST = ("redis",)
 
 
 class AlreadyRunsError(Exception):
@@ -88,7 +89,7 @@ class Installation:
         if not os.environ.get("REDIS_URL"):
             path = redis_server.socket_path(settings.OTA_DATA_DIR)
             command = redis_server.command(settings.OTA_DATA_DIR)
-            parts.append(Part("redis", command, patience=0.8, usable=lambda: _listens(path)))
+            parts.append(Part("redis", command, usable=lambda: _listens(path)))
         parts += [
             Part("gateway", [python, manage, "gateway"]),
             Part(
@@ -109,13 +110,12 @@ class Installation:
                     *("--queues", "default,dispatch,expand", "--without-gossip", "--without-mingle"),
                     *("--loglevel", "WARNING"),
                 ],
-                patience=2.0,
             ),
-            Part("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], patience=0.5),
+            Part("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"]),
         ]
         if simulated:
             command = [python, manage, "simulate", "--count", str(simulated)]
-            parts.append(Part("simulator", command, patience=0.7, may_end=True))
+            parts.append(Part("simulator", command, may_end=True))
         return parts
 
     def is_ready(self) -> bool:

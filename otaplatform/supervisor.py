@@ -1,7 +1,7 @@
 """A small supervisor of real processes, on the standard library alone.
 
 It starts the parts in order, copies their output line by line under the part's name, starts a crashed part
-again (later and later while it keeps crashing), and ends all of them in a given order within a few seconds.
+again (later and later while it keeps crashing), and ends all of them together, what the others need last.
 One thread and one loop: the kernel's "kill me when my parent dies" is tied to the thread that forked.
 """
 
@@ -24,8 +24,9 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 # A part that ran this long was well: its next crash counts as the first one.
 STEADY_AFTER = 60.0
-# All parts together; then those that are left are killed.
-ALL_END_WITHIN = 4.5
+# Seconds for a part to end by itself. A gateway that waits for its database, and a web server with open
+# requests, need four; a busy machine makes twice as much of it. Whoever cannot wait asks again.
+PATIENCE = 12.0
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Part:
 
     name: str
     command: Sequence[str]
-    patience: float = 1.0
+    patience: float = PATIENCE
     # The next part is started only when this answers True.
     usable: Callable[[], bool] | None = None
     # Exit code 0 means that its work is done, not that it crashed.
@@ -66,8 +67,8 @@ def _die_with(parent: int) -> None:
 class Supervisor:
     """Runs parts until a signal asks it to stop.
 
-    `say` receives each line that a person should read. `stop_order` names the parts in the order in which
-    they end; parts it does not name end first.
+    `say` receives each line that a person should read. `last` names the parts that are asked to end only when
+    all others have.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class Supervisor:
         *,
         environ: Mapping[str, str],
         cwd: str,
-        stop_order: Sequence[str],
+        last: Sequence[str] = (),
         say: Callable[[str], None],
     ) -> None:
         self.parts = list(parts)
         self.environ = dict(environ)
         self.cwd = cwd
-        self.stop_order = list(stop_order)
+        self.last = frozenset(last)
         self.say = say
         self.stopping = False
         self._width = max(len(part.name) for part in self.parts)
@@ -216,27 +217,27 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self.stopping = True
+        self._stop([part for part in self.parts if part.name not in self.last])
+        self._stop([part for part in self.parts if part.name in self.last])
 
-        def place(part: Part) -> int:
-            return self.stop_order.index(part.name) if part.name in self.stop_order else -1
-
-        deadline = time.monotonic() + ALL_END_WITHIN
-        for part in sorted(self.parts, key=place):
-            self._stop(part, deadline)
-
-    def _stop(self, part: Part, deadline: float) -> None:
-        process, asked_at = part.process, time.monotonic()
-        if process is None:
-            return
-        process.terminate()
-        while process.returncode is None and time.monotonic() < min(asked_at + part.patience, deadline):
+    def _stop(self, parts: Sequence[Part]) -> None:
+        """Ask all of them at once, then wait for each as long as it may take."""
+        left = [(part, part.process) for part in parts if part.process is not None]
+        asked_at = time.monotonic()
+        for _, process in left:
+            process.terminate()
+        while left:
+            # A process that ended is collected, and its part cleared, by the turn.
             self._turn(0.05)
-        if process.returncode is None:
-            self.say(f"{part.name} did not end in time and is killed.")
-            self._kill_group(process.pid)
-            process.wait()
+            left = [(part, process) for part, process in left if process.returncode is None]
+            for part, process in left:
+                if time.monotonic() >= asked_at + part.patience:
+                    self.say(f"{part.name} did not end in time and is killed.")
+                    self._kill_group(process.pid)
+                    process.wait()
         self._turn(0)
-        part.process = None
+        for part in parts:
+            part.process = None
 
     @staticmethod
     def _kill_group(leader: int) -> None:

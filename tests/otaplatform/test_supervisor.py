@@ -23,7 +23,7 @@ supervisor.FIRST_DELAY = 0.05
 python = [sys.executable, "-uc"]
 parts = [supervisor.Part(name, [*python, source], **options) for name, source, options in {parts}]
 runner = supervisor.Supervisor(
-    parts, environ={{"PATH": "/bin:/usr/bin"}}, cwd=".", stop_order=["first", "second"],
+    parts, environ={{"PATH": "/bin:/usr/bin"}}, cwd=".", last=["last"],
     say=lambda line: print(line, flush=True),
 )
 runner.run(lambda: True, lambda ready: print("READY", ready, flush=True), 10)
@@ -89,17 +89,67 @@ def test_a_part_whose_work_is_done_is_left_alone() -> None:
     finish(process)
 
 
-def test_parts_end_in_order_each_before_the_next_is_asked() -> None:
-    says_goodbye = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *a: (print('bye'), sys.exit()))\n"
-        "print('up')\n"
-        "signal.pause()"
+SAYS_GOODBYE = (
+    "import signal, sys\n"
+    "signal.signal(signal.SIGTERM, lambda *a: (print('bye'), sys.exit()))\n"
+    "print('up')\n"
+    "signal.pause()"
+)
+
+
+STOPPED = "import os; print('pid', os.getpid())\n" + SAYS_GOODBYE
+
+
+def test_parts_are_asked_to_end_together(tmp_path: Path) -> None:
+    waits_for_the_other = textwrap.dedent("""
+        import pathlib, signal, sys
+        folder, own, other = pathlib.Path({folder!r}), {own!r}, {other!r}
+        def end(*_):
+            (folder / own).touch()
+            while not (folder / other).exists():
+                pass
+            print("bye")
+            sys.exit()
+        signal.signal(signal.SIGTERM, end)
+        print("up")
+        signal.pause()
+    """)
+    folder = str(tmp_path)
+    process = start(
+        ("web", waits_for_the_other.format(folder=folder, own="web", other="beat"), {}),
+        ("beat", waits_for_the_other.format(folder=folder, own="beat", other="web"), {}),
     )
-    process = start(("second", says_goodbye, {}), ("first", says_goodbye, {}))
-    read_until(process, "first  | up", "second | up")
+    read_until(process, "web  | up", "beat | up")
     said = finish(process)
-    assert said.index("first  | bye") < said.index("second | bye")
+    assert {"web  | bye", "beat | bye"} <= set(said)
+    assert not [line for line in said if "killed" in line]
+
+
+def test_a_part_that_is_slow_to_end_is_waited_for_and_the_last_one_goes_after_it() -> None:
+    process = start(("last", SAYS_GOODBYE, {}), ("slow", STOPPED, {}), ("quick", SAYS_GOODBYE, {}))
+    said = read_until(process, "last  | up", "slow  | pid", "quick | up")
+    slow = next(int(line.split()[-1]) for line in said if "pid" in line)
+    # As on a busy machine: it is not scheduled while the others end.
+    os.kill(slow, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    before = read_until(process, "quick | bye")
+    assert not [line for line in before if line.startswith("last")]
+    os.kill(slow, signal.SIGCONT)
+    output, _ = process.communicate(timeout=TIMEOUT)
+    said = output.splitlines()
+    assert said.index("slow  | bye") < said.index("last  | bye")
+    assert not [line for line in said if "killed" in line]
+
+
+def test_asked_twice_it_waits_no_longer() -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, lambda *a: print('no'))\n" + (
+        "print('up')\nwhile True: signal.pause()"
+    )
+    process = start(("web", stubborn, {}))
+    read_until(process, "web | up")
+    process.send_signal(signal.SIGINT)
+    read_until(process, "web | no")
+    assert "web did not end in time and is killed." in finish(process)
 
 
 def test_a_part_that_does_not_end_is_killed_with_everything_it_started() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -30,7 +31,11 @@ class BrokerThread:
     def start(self) -> None:
         """Returns when clients can connect. Raises OSError if an address cannot be had."""
         self._thread.start()
-        self._listening.result()
+        try:
+            self._listening.result()
+        except BaseException:
+            self._thread.join()  # it ends by itself, and its event loop with it
+            raise
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -43,13 +48,18 @@ class BrokerThread:
 
     def kick(self, product_key: str, device_name: str, reason: str = "kicked") -> None:
         """Disconnect a device, if it is connected."""
-        self._loop.call_soon_threadsafe(self.broker.kick, product_key, device_name, reason)
+        self._call(self.broker.kick, product_key, device_name, reason)
 
     def stop(self, timeout: float = 5) -> None:
         """Close every connection and wait for the thread. May be called again."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._call(self._stop.set)
             self._thread.join(timeout)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        # A thread may be alive for a moment after its loop was closed: then there is nothing left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def __enter__(self) -> Self:
         self.start()

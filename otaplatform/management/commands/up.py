@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from otaplatform import bootstrap
-from otaplatform.installation import STOP_ORDER, AlreadyRunsError, Installation, login_line, take_lock
+from otaplatform.installation import LAST, AlreadyRunsError, Installation, login_line, take_lock
 from otaplatform.ports import PortError
 from otaplatform.redis_server import NoRedisServerError
 from otaplatform.supervisor import Supervisor
@@ -61,7 +61,7 @@ class Command(BaseCommand):
                 installation.parts(simulated),
                 environ=installation.environ(),
                 cwd=str(settings.BASE_DIR),
-                stop_order=STOP_ORDER,
+                last=LAST,
                 say=self.say,
             )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
+from typing import Any
 
 import pytest
 
@@ -226,6 +228,30 @@ def test_a_port_that_is_taken_is_an_error_of_start() -> None:
         with pytest.raises(OSError):
             thread.start()
         thread.stop()
+
+
+class Lingering(BrokerThread):
+    """A broker whose thread is still there for a while when its event loop is closed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.closed, self.may_end = threading.Event(), threading.Event()
+
+    def _run(self) -> None:
+        super()._run()
+        self.closed.set()
+        self.may_end.wait()
+
+
+def test_a_broker_whose_loop_has_just_closed_can_be_stopped() -> None:
+    thread = Lingering(authenticate, [Listener(0)])
+    thread.start()
+    thread.stop(timeout=0)
+    assert thread.closed.wait(10)
+    assert thread.is_alive
+    thread.stop(timeout=0)
+    thread.kick("product", "device")
+    thread.may_end.set()
 
 
 def test_several_listeners_share_one_broker() -> None:

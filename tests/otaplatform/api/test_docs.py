@@ -64,12 +64,14 @@ def test_there_are_five_examples() -> None:
     assert sorted(EXAMPLES) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.realclient  # curl
 def test_example_1_registers_a_product_and_its_devices(running: Running) -> None:
     out = running.run(1)
     assert set(Device.objects.values_list("name", flat=True)) == {"meter-0001", "meter-0002", "meter-0003"}
     assert "already has a device" in out
 
 
+@pytest.mark.realclient  # curl
 def test_example_2_uploads_and_validates(running: Running) -> None:
     product = ProductFactory.create(account=running.user.account)
     device = DeviceFactory.create(product=product, version="1.0.0", online=True)
