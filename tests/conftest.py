@@ -16,6 +16,13 @@ from tests.factories import AccountFactory, UserFactory
 Login = Callable[[User], Client]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The order in which the tests ran, also where the quiet output leaves out the header."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"Random order: the same again with --randomly-seed={seed}")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("postgres") and connection.vendor != "postgresql":
         pytest.skip("only on PostgreSQL: set DATABASE_URL")
