@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -26,6 +26,9 @@ class PlatformConfig(AppConfig):
 
     def ready(self) -> None:
         from otaplatform import checks  # noqa: F401  (registers the system checks)
+        from otaplatform.database import with_statement_limit, without_statement_limit
         from otaplatform.ticks import ensure_ticks
 
+        pre_migrate.connect(without_statement_limit, sender=self, dispatch_uid="otaplatform.no_limit")
+        post_migrate.connect(with_statement_limit, sender=self, dispatch_uid="otaplatform.limit")
         post_migrate.connect(ensure_ticks, sender=self, dispatch_uid="otaplatform.ensure_ticks")

@@ -1,11 +1,12 @@
 """The Celery application. Long waits are rows in the database; a task here never carries an eta."""
 
+import logging.config
 import os
 import time
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init, heartbeat_sent, task_postrun, worker_init
+from celery.signals import beat_init, heartbeat_sent, setup_logging, task_postrun, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
 
@@ -16,6 +17,14 @@ app.autodiscover_tasks()
 # Celery's own heartbeat comes every two seconds; a row in the database needs fewer.
 _WORKER_BEAT_SECONDS = 5.0
 _last_worker_beat = 0.0
+
+
+@setup_logging.connect
+def our_logging(**kwargs: Any) -> None:
+    """With a receiver of this signal Celery sets up no logging of its own."""
+    from django.conf import settings
+
+    logging.config.dictConfig(settings.LOGGING)
 
 
 @worker_init.connect

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.apps.config import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's own name)
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  (Django's own name)
 from django.core.management.base import BaseCommand, SystemCheckError
+from django.db import connection
 from django.utils.translation import gettext as _
 
+PARTS_WITH_DATABASE = ("web", "gateway", "worker", "beat")
 _DATABASES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
 
 
@@ -29,6 +31,30 @@ def is_loopback(host: str) -> bool:
 def platform_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Everything that is wrong with the settings of addresses, keys, data and devices."""
     return [*_addresses(), *_keys(), *_data(), *_devices()]
+
+
+@register(Tags.database)
+def database_connections(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the pools of the parts fit into what PostgreSQL admits; asked by `migrate` and the doctor."""
+    if "default" not in (databases or ()) or connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+        [[admitted]] = cursor.fetchall()
+    each = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+    if len(PARTS_WITH_DATABASE) * each <= admitted:
+        return []
+    return [
+        Warning(
+            _("PostgreSQL admits %(admitted)d connections; %(count)d parts with %(each)d each may want more.")
+            % {"admitted": admitted, "count": len(PARTS_WITH_DATABASE), "each": each},
+            hint=_("Raise max_connections of PostgreSQL, or lower OTA_DATABASE_POOL."),
+            id="otaplatform.W011",
+        )
+    ]
 
 
 def refuse_wrong_settings() -> None:

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 
 from otaplatform.core.private_files import UMASK, close_data_directory
+from otaplatform.database import postgresql_options
 from otaplatform.env import port, truth, whole_number
 from otaplatform.keys import read_or_create
 from otaplatform.redis_server import socket_path
@@ -140,8 +141,12 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
     }
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = whole_number("OTA_DATABASE_CONN_MAX_AGE", 60)
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # What DATABASE_URL says itself wins.
+    DATABASES["default"]["OPTIONS"] = postgresql_options(
+        max(1, whole_number("OTA_DATABASE_POOL", 20)), whole_number("OTA_DATABASE_STATEMENT_SECONDS", 60)
+    ) | DATABASES["default"].get("OPTIONS", {})
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="") or f"unix://{socket_path(OTA_DATA_DIR)}"
@@ -308,8 +313,16 @@ LOGGING = {
     "disable_existing_loggers": False,
     # A load balancer that asks for a part that is away must not fill the log.
     "filters": {"asked": {"()": "otaplatform.logs.NotHealth"}},
-    "loggers": {"django.request": {"filters": ["asked"]}},
+    "loggers": {
+        "django.request": {"filters": ["asked"]},
+        # Its notes of every task are for whoever debugs Celery; set up here, because Celery leaves it to us.
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+        # The web server's own handlers give way to ours.
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"console": {"class": "otaplatform.logs.Console", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("OTA_LOG_LEVEL", default="INFO")},
 }

@@ -30,8 +30,5 @@ CELERY_BROKER_URL = os.environ.get("REDIS_URL", "memory://")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, because the browser's server thread and gateway threads open connections of their own.
     DATABASES["default"]["TEST"] = {"NAME": str(OTA_DATA_DIR / "test.sqlite3")}
-else:
-    # A thread that outlives its test must not keep the test database open.
-    DATABASES["default"]["CONN_MAX_AGE"] = 0
 ALLOWED_HOSTS = ["*"]
 WHITENOISE_AUTOREFRESH = True

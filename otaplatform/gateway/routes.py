@@ -155,7 +155,8 @@ class Router:
                 if isinstance(error, UNAVAILABLE) and not self._is_culpable(work):
                     work.chunks.appendleft(chunk)
                     raise
-                self._divide(chunk, work, error)
+                if not (isinstance(error, UNAVAILABLE) and self._succeeds_now(chunk, work, now)):
+                    self._divide(chunk, work, error)
             else:
                 if work.failures < PATIENCE:
                     work.failures = 0
@@ -234,6 +235,17 @@ class Router:
         try:
             sql.execute("SELECT 1", [])
         except DatabaseError:
+            return False
+        return True
+
+    def _succeeds_now(self, chunk: _Chunk, work: Work, now: datetime) -> bool:
+        """A last try: the database may have come back since the failure."""
+        if not isinstance(chunk, PresenceSnapshot) and len(chunk) > 1:
+            return False  # each half is tried anyway
+        try:
+            self._do(chunk, work, now)
+        except Exception:
+            logger.info("the last try failed, too", exc_info=True)
             return False
         return True
 

@@ -1,5 +1,6 @@
 """`manage.py doctor`: is everything well, and if not, what to do; in words."""
 
+import contextlib
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ class Command(BaseCommand):
 
 def _settings() -> Iterator[Finding]:
     messages = checks.run_checks()
+    with contextlib.suppress(Error):  # told by its own line
+        messages += checks.run_checks(tags=[checks.Tags.database], databases=["default"])
     for message in messages:
         yield Finding(False, str(message.msg), str(message.hint or ""), not message.is_serious())
     if not messages:

@@ -128,6 +128,21 @@ def test_work_that_an_answering_database_refuses_for_ever_is_buried(
     assert DeadLetter.objects.count() == 1
 
 
+def test_the_last_failure_before_the_database_is_back_buries_nothing(
+    refuse: Callable[..., list[int]],
+) -> None:
+    device = DeviceFactory.create()
+    tried = refuse(device, OperationalError("away"), times=PATIENCE)
+    router = Router()
+    work = router.plan([inform(device, "1.0")])
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(OperationalError):
+            router.store(work)
+    router.store(work)
+    assert versions() == {device.name: "1.0"}
+    assert (len(tried), DeadLetter.objects.count()) == (PATIENCE + 1, 0)
+
+
 def test_what_cannot_be_meant_is_refused_and_counted_by_its_reason() -> None:
     device = DeviceFactory.create()
     stranger = Device(product=device.product, name="stranger")
