@@ -229,6 +229,10 @@ def start(
             states.append(state)
         reports.park([state for state in states if state.status == TaskStatus.QUEUED])
         moved, moved_counts = moves.write(states, now)
+        if TaskStatus.SCHEDULED not in before:
+            # A link of the life before stays dead.
+            for ids in sql.chunks(sorted(moved)):
+                UpdateTask.objects.filter(id__in=ids).update(restarted_at=now)
         counts.update(moved_counts)
         moves.add_counts(counts)
     return moved

@@ -251,6 +251,11 @@ class UpdateTask(models.Model):
     is_late = models.BooleanField(_("finished late"), default=False)
     is_reverted = models.BooleanField(_("reverted"), default=False)
     downloads = models.PositiveIntegerField(_("downloads"), default=0)
+    # How far into the file the device got since the last push, and when that was last written down.
+    downloaded_bytes = models.BigIntegerField(db_default=0)
+    downloaded_at = models.DateTimeField(null=True, blank=True)
+    # By an operator's "update again": links from before this time are dead.
+    restarted_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     changed_at = models.DateTimeField(_("last change"), default=timezone.now)
 

@@ -106,6 +106,8 @@ class Device(models.Model):
     product = models.ForeignKey(Product, models.PROTECT, verbose_name=_("product"), related_name="devices")
     name = CodePointField("DeviceName", max_length=32, validators=[validate_device_name])
     secret_encrypted = models.TextField(editable=False)
+    # Download links from before this time are dead.
+    secret_reset_at = models.DateTimeField(null=True, blank=True, editable=False)
     is_disabled = models.BooleanField(_("disabled"), default=False)
     activated_at = models.DateTimeField(_("activated"), null=True, blank=True, editable=False)
     removed_at = models.DateTimeField(_("removed"), null=True, blank=True, editable=False)

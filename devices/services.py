@@ -221,11 +221,12 @@ def set_disabled(device: Device, disabled: bool, actor: User | None = None) -> b
     return True
 
 
-def reset_secret(device: Device, actor: User | None = None) -> str:
-    """A new DeviceSecret; the device is disconnected and must come back with it."""
+def reset_secret(device: Device, actor: User | None = None, now: datetime | None = None) -> str:
+    """A new DeviceSecret: the device must come back with it, and its download links are dead."""
     with transaction.atomic():
         device.secret = secret = _random(32)
-        device.save(update_fields=["secret_encrypted"])
+        device.secret_reset_at = now or timezone.now()
+        device.save(update_fields=["secret_encrypted", "secret_reset_at"])
         audit.record(
             device.product.account_id, actor, "device.secret_reset", device, product=device.product.name
         )

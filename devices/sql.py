@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 T = TypeVar("T")
 
@@ -56,6 +56,13 @@ def snapshot() -> Iterator[None]:
         if is_outermost and connection.vendor == "postgresql":
             execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", [])
         yield
+
+
+def release_connections() -> None:
+    """Give back this thread's connections that are in no transaction, before something slow."""
+    for used in connections.all(initialized_only=True):
+        if not used.in_atomic_block:
+            used.close_if_unusable_or_obsolete()
 
 
 def chunks(values: Sequence[T], size: int = 1000) -> Iterable[Sequence[T]]:

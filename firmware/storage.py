@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 from django.core.files.storage import default_storage
 from storages.backends.s3 import S3Storage
 
-BLOCK = 64 * 1024
+BLOCK = 128 * 1024
 
 
 class Blocks(Protocol):
@@ -56,10 +56,16 @@ def object_storage() -> ObjectStorage | None:
     return storage if isinstance(storage, ObjectStorage) else None
 
 
-def open_range(name: str, start: int, length: int) -> Blocks:
-    """The bytes of a stored file from `start`; the reader stops after `length`. FileNotFoundError if gone."""
+def open_range(name: str, start: int, length: int, size: int) -> Blocks:
+    """The bytes of a stored file of `size` bytes from `start`; the reader stops after `length`.
+
+    FileNotFoundError if the file is gone, or is not of that size any more.
+    """
     if store := object_storage():
         return store.open_range(name, start, length)
     stored = default_storage.open(name, "rb")
+    if stored.size != size:
+        stored.close()
+        raise FileNotFoundError(f"{name} has {stored.size} bytes instead of {size}")
     stored.seek(start)
     return cast("Blocks", stored)

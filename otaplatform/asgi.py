@@ -7,6 +7,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
+from otaplatform.requests import OriginForm
 from otaplatform.requests import application as measured_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "otaplatform.settings")
@@ -20,6 +21,7 @@ from django.conf import settings  # noqa: E402  (needs the loaded app registry, 
 
 from otaplatform import checks  # noqa: E402
 from otaplatform.body_limit import BodyLimit  # noqa: E402
+from otaplatform.device_http.middleware import is_device_path  # noqa: E402
 from otaplatform.device_http.views import MAX_BODY  # noqa: E402
 from otaplatform.routing import websocket_urlpatterns  # noqa: E402
 
@@ -32,12 +34,12 @@ LARGEST_BODY = max(2 * settings.OTA_MAX_FIRMWARE_MB + 1, 40) * 1024 * 1024
 
 def limit_of_devices(path: str) -> int | None:
     """Twice what devices may send, so that one that sends a little too much gets its code."""
-    return 2 * MAX_BODY if path == "/auth" or path.startswith("/topic/") else None
+    return 2 * MAX_BODY if is_device_path(path) else None
 
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(http_application, LARGEST_BODY, limit_of_devices),
+        "http": OriginForm(BodyLimit(http_application, LARGEST_BODY, limit_of_devices)),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

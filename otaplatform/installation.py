@@ -84,7 +84,6 @@ class Installation:
         """The processes, in the order in which they start."""
         python, manage = sys.executable, str(settings.BASE_DIR / "manage.py")
         celery = [python, "-m", "celery", "--quiet", "-A", "otaplatform"]
-        proxied = bool(settings.SECURE_PROXY_SSL_HEADER)
         parts = []
         if not os.environ.get("REDIS_URL"):
             path = redis_server.socket_path(settings.OTA_DATA_DIR)
@@ -92,16 +91,7 @@ class Installation:
             parts.append(Part("redis", command, usable=lambda: _listens(path)))
         parts += [
             Part("gateway", [python, manage, "gateway"]),
-            Part(
-                "web",
-                [
-                    *(python, "-m", "uvicorn", "otaplatform.asgi:application"),
-                    *("--host", settings.OTA_BIND, "--port", str(self.http_port)),
-                    *("--lifespan", "off", "--no-access-log", "--no-server-header", "--log-level", "warning"),
-                    *("--timeout-graceful-shutdown", "1"),
-                    "--proxy-headers" if proxied else "--no-proxy-headers",
-                ],
-            ),
+            Part("web", [python, manage, "web", "--port", str(self.http_port)]),
             # Threads: a third of the memory of processes. Four: expansion leaves some to dispatch.
             Part(
                 "worker",

@@ -43,6 +43,10 @@ OTA_ENCRYPTION_KEYS: list[str] = env.list("OTA_ENCRYPTION_KEYS", default=[]) or 
 OTA_BIND = env.str("OTA_BIND", default="127.0.0.1")
 OTA_HTTP_PORT = port("OTA_HTTP_PORT", 8000)
 OTA_MQTT_PORT = port("OTA_MQTT_PORT", 1883)
+# Answers downloads too, for C SDKs that cannot use an address with a port. 0 is none.
+OTA_DOWNLOAD_PORT = port("OTA_DOWNLOAD_PORT", 80)
+# Of one address at the same time; 0 is no limit. Behind a proxy it counts.
+OTA_HTTP_CONNECTIONS_PER_ADDRESS = whole_number("OTA_HTTP_CONNECTIONS_PER_ADDRESS", 512)
 OTA_PUBLIC_URL = env.str("OTA_PUBLIC_URL", default=f"http://127.0.0.1:{OTA_HTTP_PORT}").rstrip("/")
 _public_host = environ.urlparse(OTA_PUBLIC_URL).hostname or "127.0.0.1"
 ALLOWED_HOSTS = env.list("OTA_ALLOWED_HOSTS", default=[]) or ["127.0.0.1", "localhost", "[::1]", _public_host]
@@ -84,6 +88,8 @@ INSTALLED_APPS = [
     "otaplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [
+    # First: nothing of what follows may reach a device.
+    "otaplatform.device_http.middleware.device_requests",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

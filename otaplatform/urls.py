@@ -1,19 +1,13 @@
-"""The table of contents of every address."""
+"""The addresses of the console and the API; those of devices are in `otaplatform.device_http.urls`."""
 
 from django.contrib import admin
-from django.urls import include, path, re_path
+from django.urls import include, path
 
-from campaigns.downloads import download
-from firmware.links import PATH
-from otaplatform.device_http import views as device_http
 from otaplatform.health import healthz
 from otaplatform.views import fleet_now, remove_sample_product
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
-    path(f"{PATH}/<token>", download),
-    path("auth", device_http.auth),
-    re_path(r"\Atopic(?P<topic>/[\s\S]*)\Z", device_http.topic),
     path("", include("otaplatform.accounts.urls")),
     path("fleet.json", fleet_now, name="fleet_now"),
     path("devices/product/<int:pk>/remove-sample/", remove_sample_product, name="remove_sample"),

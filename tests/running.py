@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import paho.mqtt.client as paho
-import uvicorn
 from django.db import connections
 from django.test import override_settings
 from paho.mqtt.enums import CallbackAPIVersion
@@ -18,8 +17,10 @@ from campaigns import dispatch, expand, sweep
 from campaigns.models import Campaign
 from devices import credentials, mqtt
 from devices.models import Device
+from otaplatform import web_server
 from otaplatform.gateway.session import GatewaySession
 from otaplatform.management.commands.gateway import embedded_broker
+from otaplatform.web_server import Limits
 
 TIMEOUT = 15
 
@@ -146,14 +147,14 @@ def running_platform() -> Iterator[Platform]:
 
 
 @contextmanager
-def running_web() -> Iterator[str]:
+def running_web(limits: Limits | None = None) -> Iterator[str]:
     """The whole ASGI application on a free port; its address is what download links begin with."""
     from otaplatform.asgi import application
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+    server = web_server.server(application, limits or Limits())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
     with override_settings(OTA_PUBLIC_URL=url):
         thread.start()

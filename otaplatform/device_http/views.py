@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable
 from functools import wraps
 
-from csp.decorators import csp_exempt
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
-from django.views.decorators.csrf import csrf_exempt
 
 from campaigns import live, reports, tasks
 from campaigns.reports import Heard
@@ -35,10 +33,8 @@ View = Callable[..., HttpResponseBase]
 
 
 def _device_request(view: View) -> View:
-    """Only POST, with a length, without a query; nothing of the console's cookies and policies."""
+    """Only POST, with a length, without a query."""
 
-    @csrf_exempt
-    @csp_exempt()
     @wraps(view)
     def checked(request: HttpRequest, **arguments: str) -> HttpResponseBase:
         if request.method != "POST":

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import OperationalError
 from django.http import StreamingHttpResponse
 from django.test import AsyncClient
 from django.utils import timezone
 from pytest_django import Settings
 
-from campaigns.models import UpdateTask
-from campaigns.states import FINAL, OPEN, TaskStatus
+from campaigns import expand
+from campaigns.downloads import bytes_sent
+from campaigns.models import Campaign, UpdateTask
+from campaigns.states import FINAL, OPEN, UPDATING, TaskStatus
+from devices.models import Device
+from devices.services import reset_secret, set_disabled
 from firmware import download
 from firmware.links import make_link, make_token
 from firmware.models import FirmwareFile
@@ -111,15 +116,15 @@ def test_only_an_open_task_may_download(status: TaskStatus, task: UpdateTask, pa
 
 
 def test_every_refusal_is_the_same_bare_403(task: UpdateTask, file: FirmwareFile, path: str) -> None:
-    later = timezone.now() + timedelta(hours=1)
+    now = timezone.now()
     other = TaskFactory.create(campaign=CampaignFactory.create(firmware=FirmwareFactory.create()))
     wrong = [
         path[:-1] + ("A" if path[-1] != "A" else "B"),
         "/f/" + "A" * 48,
         "/f/short",
-        "/f/" + make_token(task.pk, file.pk, timezone.now() - timedelta(seconds=2)),
-        "/f/" + make_token(other.pk, file.pk, later),
-        "/f/" + make_token(task.pk, other.firmware.files.get().pk, later),
+        "/f/" + make_token(task.pk, file.pk, now - timedelta(hours=24, seconds=2)),
+        "/f/" + make_token(other.pk, file.pk, now),
+        "/f/" + make_token(task.pk, other.firmware.files.get().pk, now),
     ]
     answers = [ask(each) for each in wrong]
     assert {(answer.status, answer.body) for answer in answers} == {(403, b"")}
@@ -157,8 +162,8 @@ def test_the_stored_file_is_closed_when_the_client_goes_away(
 ) -> None:
     opened: list[Any] = []
 
-    def noted(name: str, start: int, length: int) -> Any:
-        opened.append(open_range(name, start, length))
+    def noted(*arguments: Any) -> Any:
+        opened.append(open_range(*arguments))
         return opened[-1]
 
     monkeypatch.setattr(download, "open_range", noted)
@@ -166,3 +171,97 @@ def test_the_stored_file_is_closed_when_the_client_goes_away(
     assert [stored.closed for stored in opened] == [False]
     response.close()
     assert [stored.closed for stored in opened] == [True]
+
+
+def test_the_link_of_a_disabled_device_is_refused_until_it_is_enabled(task: UpdateTask, path: str) -> None:
+    set_disabled(task.device, True)
+    assert ask(path).status == 403
+    set_disabled(task.device, False)
+    assert ask(path).status == 200
+
+
+def test_the_link_of_a_removed_device_is_refused(task: UpdateTask, path: str) -> None:
+    Device.objects.filter(pk=task.device_id).update(removed_at=timezone.now())
+    assert ask(path).status == 403
+
+
+def test_a_link_dies_with_the_secret_and_the_next_push_brings_a_good_one(
+    task: UpdateTask, file: FirmwareFile, path: str
+) -> None:
+    reset_secret(task.device)
+    assert ask(path).status == 403
+    assert ask(make_link(task.pk, file).removeprefix("http://ota.example")).status == 200
+
+
+@pytest.mark.parametrize("status", [TaskStatus.CANCELED, TaskStatus.FAILED])
+def test_a_link_from_before_update_again_stays_dead(
+    status: TaskStatus, task: UpdateTask, file: FirmwareFile, path: str
+) -> None:
+    UpdateTask.objects.filter(pk=task.pk).update(status=status)
+    expand.start(task.campaign, [task.device_id], timezone.now(), [status], task_ids=[task.pk])
+    task.refresh_from_db()
+    assert task.status == TaskStatus.QUEUED
+    assert ask(path).status == 403
+    assert ask(make_link(task.pk, file).removeprefix("http://ota.example")).status == 200
+
+
+def test_a_download_that_gets_on_puts_the_time_out_off(task: UpdateTask) -> None:
+    now = timezone.now()
+    UpdateTask.objects.filter(pk=task.pk).update(pushed_at=now, active_at=now)
+
+    def sent(position: int, seconds: int) -> bool:
+        return bytes_sent(task.pk, position, now + timedelta(seconds=seconds))
+
+    assert not sent(1000, 29)
+    assert sent(1000, 30)
+    assert not sent(5000, 59)
+    assert sent(5000, 60)
+    # The same bytes again and again are no progress.
+    assert not sent(5000, 600)
+    assert not sent(1000, 600)
+    assert sent(5001, 600)
+    task.refresh_from_db()
+    assert task.active_at == now + timedelta(seconds=600)
+    # The next push begins anew.
+    UpdateTask.objects.filter(pk=task.pk).update(pushed_at=now + timedelta(seconds=700))
+    assert sent(10, 800)
+
+
+@pytest.mark.parametrize("status", sorted((OPEN | FINAL) - UPDATING))
+def test_only_an_update_that_runs_is_kept_alive_by_bytes(status: TaskStatus, task: UpdateTask) -> None:
+    UpdateTask.objects.filter(pk=task.pk).update(status=status)
+    assert not bytes_sent(task.pk, 1000)
+
+
+def test_bytes_that_were_sent_are_written_down(task: UpdateTask, path: str) -> None:
+    ask(path, Range="bytes=0-999")
+    task.refresh_from_db()
+    assert task.downloaded_bytes == 1000
+    assert task.active_at is not None
+
+
+def test_a_lost_or_shortened_file_is_looked_at_before_the_next_push(
+    task: UpdateTask, path: str, tmp_path: Path
+) -> None:
+    Campaign.objects.update(file_checked_at=timezone.now())
+    (stored,) = (tmp_path / "firmware").iterdir()
+    stored.write_bytes(CONTENT[:-1])
+    assert ask(path).status == 404
+    assert Campaign.objects.get().file_checked_at is None
+
+
+def test_a_client_that_has_the_file_is_not_sent_it(task: UpdateTask, path: str) -> None:
+    tag = ask(path, "head").headers["ETag"]
+    for value in (tag, f'"x", W/{tag}', "*"):
+        assert ask(path, If_None_Match=value).status == 304
+    assert ask(path, If_None_Match='"x"').status == 200
+    assert downloads(task) == 1
+
+
+def test_a_database_that_is_away_is_a_bare_503(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_arguments: object) -> None:
+        raise OperationalError("away on purpose")
+
+    monkeypatch.setattr("campaigns.downloads.is_continuation", away)
+    answer = ask(path)
+    assert (answer.status, answer.body) == (503, b"")

@@ -96,7 +96,7 @@ class Up:
         """Part -> process id, by what their command lines say."""
         words = {
             "gateway": "manage.py gateway",
-            "web": "uvicorn",
+            "web": "manage.py web",
             "worker": "otaplatform worker",
             "beat": "otaplatform beat",
             "redis": "redis.sock",

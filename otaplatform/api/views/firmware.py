@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core import signing
 from django.db.models import QuerySet
@@ -15,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import services as campaign_services
+from devices import sql
 from devices.models import Product
 from firmware import services
 from firmware.download import stream_file
@@ -156,6 +158,8 @@ async def file(request: HttpRequest, token: str) -> HttpResponseBase:
     except signing.BadSignature:
         return HttpResponse(status=403)
     row = await FirmwareFile.objects.filter(pk=pk).afirst()
+    # No connection of the database is held while bytes flow.
+    await sync_to_async(sql.release_connections)()
     if row is None:
         return HttpResponse(status=403)
     response = await stream_file(request, row)
