@@ -175,7 +175,7 @@ class DeviceVersion(models.Model):
 
 
 class DeviceVersionChange(models.Model):
-    """The history of what a device reported; rows are only ever added."""
+    """The history of what a device reported: the newest changes (`versions.MAX_CHANGES`)."""
 
     device = models.ForeignKey(
         Device, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="version_changes"

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 MAX_LENGTH = 128  # bytes, as in Alibaba Cloud IoT
 MAX_LEVELS = 16
+MAX_REPORT = 4 * 1024
+"""Bytes of a report's payload. The longest that a device has reason to send is far below a kilobyte."""
 
 
 class Kind(StrEnum):

@@ -1,15 +1,22 @@
 """What each device runs: version reports onto the version table, its history and its counters."""
 
-from collections import Counter
-from collections.abc import Sequence
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection, transaction
-from django.db.models import Count
+from django.db.models import Count, F, Window
+from django.db.models.functions import RowNumber
 
 from devices import counters, presence, sql
 from devices.models import DeviceVersion, DeviceVersionChange, VersionCounter
+
+logger = logging.getLogger(__name__)
+
+MAX_MODULES = 32  # of one device; what it reports of further ones is not stored
+MAX_CHANGES = 100  # kept of one device, the newest; how often it may change, its broker limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,8 @@ def record(informs: Sequence[Inform]) -> Recorded:
     A report that repeats what is stored writes nothing. The counters are left to the caller, which writes
     them last (`counters.add_versions`).
     """
-    last = {(inform.device_id, inform.module): inform for inform in informs}
-    before = current([device for device, _ in last])
+    before = current([inform.device_id for inform in informs])
+    last = {(inform.device_id, inform.module): inform for inform in _within_bounds(informs, before)}
     changed = [key for key, inform in last.items() if before.get(key) != inform.version]
     if not changed:
         return Recorded({}, Counter())
@@ -76,7 +83,34 @@ def record(informs: Sequence[Inform]) -> Recorded:
         )
         for key in changed
     )
+    _forget_old_changes(sorted({device for device, _ in changed}))
     return Recorded({key: before.get(key) for key in changed}, deltas)
+
+
+def _within_bounds(informs: Sequence[Inform], before: Iterable[Key]) -> list[Inform]:
+    """Without those by which a device would come to have more than `MAX_MODULES` modules."""
+    known: dict[int, set[str]] = defaultdict(set)
+    for device, module in before:
+        known[device].add(module)
+    kept = []
+    for inform in informs:
+        modules = known[inform.device_id]
+        if inform.module in modules or len(modules) < MAX_MODULES:
+            modules.add(inform.module)
+            kept.append(inform)
+        else:
+            logger.debug("device %s reports more than %s modules", inform.device_id, MAX_MODULES)
+    return kept
+
+
+def _forget_old_changes(device_ids: Sequence[int]) -> None:
+    for ids in sql.chunks(device_ids):
+        ranked = DeviceVersionChange.objects.filter(device__in=ids).annotate(
+            newer=Window(RowNumber(), partition_by="device_id", order_by=F("id").desc())
+        )
+        old = list(ranked.filter(newer__gt=MAX_CHANGES).values_list("id", flat=True))
+        for some in sql.chunks(old):
+            DeviceVersionChange.objects.filter(id__in=some).delete()
 
 
 def _store(informs: Sequence[Inform]) -> None:

@@ -13,9 +13,8 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from devices.topics import Kind
+from devices.topics import MAX_REPORT, Kind
 
-MAX_PAYLOAD = 64 * 1024
 MAX_DESC = 256
 MAX_ID = 0xFFFF_FFFF
 LOWEST_STEP = -32768
@@ -157,7 +156,7 @@ _STRING_OR_TRAILING_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*[
 
 def decode(payload: bytes) -> dict[str, Any]:
     """The JSON object of a payload; mended only after the plain reading has failed. Raises BadMessage."""
-    if len(payload) > MAX_PAYLOAD:
+    if len(payload) > MAX_REPORT:
         raise BadMessage("size", f"{len(payload)} bytes")
     try:
         return _strict.decode(payload)

@@ -7,7 +7,8 @@ both question and answer: the asker does not hear its own answer as a new questi
 
 **Reports.** A device's QoS 1 report is acknowledged when a persistent (clean session 0) internal session that
 subscribes to it has acknowledged it; without a persistent one, any QoS 1 subscriber counts. A persistent
-session that is away keeps reports up to its bound. What nobody can take is not acknowledged, so the device
+session that is away keeps reports up to its bound, which devices share: they take turns, and one that has
+nothing waiting is always let in. What nobody can take is not acknowledged, so the device
 sends it again after it reconnects; with QoS 0 it is lost and counted. A QoS 0 report goes to internal
 sessions with QoS 1.
 
@@ -44,9 +45,8 @@ import logging
 import secrets
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ssl import SSLContext
 
 from devices import topics
@@ -56,9 +56,11 @@ from devices.brokers.embedded import codec, snapshot
 from devices.brokers.embedded.codec import ReasonCode
 from devices.brokers.embedded.connection import Connection
 from devices.brokers.embedded.limits import AddressLimiter, Options, connection_bound, is_loopback
+from devices.brokers.embedded.listener import Listener
 from devices.brokers.embedded.properties import Property
 from devices.brokers.embedded.session import Bounds, Message, Receipt, Session
 from devices.brokers.embedded.trie import TopicTrie
+from devices.brokers.embedded.waiting import Waiting
 from devices.topics import Action, Kind
 
 logger = logging.getLogger(__name__)
@@ -68,15 +70,6 @@ _STOP_TIME = 2.0
 _ACCEPT_PAUSE = 0.5  # after the system ran out of files
 _HALF = 0.5
 _NEVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """An address to listen on; port 0 takes a free one. With `ssl`, TLS from the first byte."""
-
-    port: int
-    host: str = "127.0.0.1"
-    ssl: SSLContext | None = None
 
 
 class Broker:
@@ -113,7 +106,7 @@ class Broker:
         self._snapshot_number = 0
         self._devices: dict[tuple[str, str], Session] = {}
         self._internals: dict[str, Session] = {}
-        self._reports: Counter[str] = Counter()  # of each device, not yet acknowledged by the gateway
+        self._waiting = Waiting(self.options.device_reports, self.options.device_report_bytes)
         self._device_filters: TopicTrie[Session] = TopicTrie()
         self._internal_filters: TopicTrie[Session] = TopicTrie()
         self._tasks: list[asyncio.Task[None]] = []
@@ -288,7 +281,13 @@ class Broker:
     def _bounds(self, identity: Identity) -> Bounds:
         options = self.options
         if identity.is_internal:
-            return Bounds(options.internal_window, options.internal_queue, options.internal_queue_bytes)
+            return Bounds(
+                options.internal_window,
+                options.internal_queue,
+                options.internal_queue_bytes,
+                options.device_reports_sent,
+                options.device_bytes_sent,
+            )
         return Bounds(options.device_window, options.device_queue, options.device_queue_bytes)
 
     def change_expiry(self, session: Session, expiry: int | None) -> None:
@@ -392,11 +391,12 @@ class Broker:
         takers = takers or [each for each, granted in receivers.items() if granted]
         known = topics.parse(packet.topic)
         is_report = known is not None and known.kind in topics.UPLINK
-        if (is_report and not receivers) or self._reports[source.key] >= self.options.device_reports:
+        if (is_report and not receivers) or not self._waiting.has_room(source.key):
             self._not_taken(packet)
             return
+        payload = packet.payload[: self.options.max_report + 1] if is_report else packet.payload
         self.counters["published"] += 1
-        receipt = None
+        receipt, is_first = None, not self._waiting.has_any(source.key)
         if takers:
             receipt = Receipt(len(takers), self._expect_answer(connection, source.key, packet))
         else:
@@ -404,21 +404,22 @@ class Broker:
             connection.complete(packet, ReasonCode.SUCCESS if receivers else nobody)
         for session, granted in receivers.items():
             due = receipt if session in takers else None
-            if not session.offer(Message(packet.topic, packet.payload, granted, due)) and due is not None:
+            message = Message(packet.topic, payload, granted, due, packet.dup, source.key)
+            # The first of a device goes beyond the bounds: whoever has filled the queue, it is not this one.
+            if not session.offer(message, beyond_bounds=is_first) and due is not None:
                 due.settle(acknowledged=False)
 
     def _expect_answer(
         self, connection: Connection, key: str, packet: codec.Publish
     ) -> Callable[[bool], None]:
         """Note a report as on its way; returns what to call when its fate is known."""
-        self._reports[key] += 1
+        size = len(packet.payload)
+        self._waiting.add(key, size)
         if packet.packet_id is not None:
             connection.pending.add(packet.packet_id)
 
         def answer(acknowledged: bool) -> None:
-            self._reports[key] -= 1
-            if not self._reports[key]:
-                del self._reports[key]
+            self._waiting.remove(key, size)
             if acknowledged:
                 connection.complete(packet)
             else:
@@ -481,9 +482,12 @@ class Broker:
             connection.peer,
             reason,
         )
+        # In the device's own lane: before the reports of this connection, behind those of the last one.
+        source = "/".join((identity.product_key, identity.device_name))
         message_topic, payload = event.topic, event.to_json()
         for session, granted in self._internal_filters.match(message_topic).items():
-            if not session.offer(Message(message_topic, payload, granted)):
+            message = Message(message_topic, payload, granted, source=source)
+            if not session.offer(message):
                 session.missed_presence = True
 
     def synchronise(self, session: Session) -> None:
@@ -499,4 +503,4 @@ class Broker:
             (*key, device.link.id) for key, device in self._devices.items() if device.link is not None
         ]
         for message in snapshot.messages(self.epoch, self._snapshot_number, connected):
-            session.offer(message, beyond_bounds=True)
+            session.offer_in_order(message)

@@ -7,6 +7,8 @@ Whatever bytes come from outside, `Decoder.feed` returns packets or raises `Malf
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from devices.brokers.embedded import properties
 from devices.brokers.embedded.packets import (
     MQTT_3_1,
@@ -100,32 +102,52 @@ class Decoder:
     """Turns a stream of bytes, cut anywhere, into packets.
 
     `max_size` bounds a packet's remaining length in bytes (its fixed header comes on top), `first_size` that
-    of the first packet, which a server reads before it knows the client. `level` is the protocol's version
+    of the first packet, which a server reads before it knows the client, and `max_filters` the topic filters
+    in one packet. `level` is the protocol's version
     until a CONNECT says which it is. After an error the decoder is of no further use.
     """
 
     def __init__(
-        self, max_size: int = DEFAULT_MAX_SIZE, first_size: int | None = None, level: int = MQTT_3_1_1
+        self,
+        max_size: int = DEFAULT_MAX_SIZE,
+        first_size: int | None = None,
+        level: int = MQTT_3_1_1,
+        max_filters: int = 1000,
     ) -> None:
         self._bound = max_size if first_size is None else first_size
+        self._max_filters = max_filters
         self.max_size = max_size
         self.level = level
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray) -> list[Packet]:
         """The packets completed by `data`. Raises MalformedPacket."""
-        buffer = self._buffer
-        buffer += data
-        packets: list[Packet] = []
+        self.add(data)
+        return list(self.packets())
+
+    def add(self, data: bytes | bytearray) -> None:
+        """Bytes for `packets`."""
+        self._buffer += data
+
+    def packets(self) -> Generator[Packet, None, None]:
+        """The complete packets, each read when it is asked for; what is not taken stays. Raises
+        MalformedPacket."""
         start = 0
-        while (body := self._locate_body(start)) is not None:
-            packet = _decode(buffer[start], bytes(buffer[body]), self.level)
-            if isinstance(packet, Connect):
-                self.level = packet.level
-            packets.append(packet)
-            start, self._bound = body.stop, self.max_size
-        del buffer[:start]
-        return packets
+        try:
+            while (body := self._locate_body(start)) is not None:
+                packet = _decode(
+                    self._buffer[start], bytes(self._buffer[body]), self.level, self._max_filters
+                )
+                if isinstance(packet, Connect):
+                    self.level = packet.level
+                start, self._bound = body.stop, self.max_size
+                yield packet
+        finally:
+            del self._buffer[:start]
+
+    def allow(self, max_size: int) -> None:
+        """From now on packets may be so large."""
+        self.max_size = self._bound = max_size
 
     def _locate_body(self, start: int) -> slice | None:
         """Where the body of the packet at `start` lies, or None while it is not complete."""
@@ -159,16 +181,16 @@ class Decoder:
 # ---- from bytes -------------------------------------------------------------------------------------------
 
 
-def _decode(first: int, content: bytes, level: int) -> Packet:
+def _decode(first: int, content: bytes, level: int, max_filters: int) -> Packet:
     kind, body, is_five = first >> 4, Reader(content), level == MQTT_5
     if kind == Kind.PUBLISH:
         return _decode_publish(first & 0x0F, body, is_five)
-    packet = _decode_unflagged(kind, body, is_five)
+    packet = _decode_unflagged(kind, body, is_five, max_filters)
     body.end()
     return packet
 
 
-def _decode_unflagged(kind: int, body: Reader, is_five: bool) -> Packet:
+def _decode_unflagged(kind: int, body: Reader, is_five: bool, max_filters: int) -> Packet:
     if (ack := _ACKS.get(kind)) is not None:
         return ack(body.packet_id(), *_reason(body, is_five, properties.ACK))
     if (bare := _BARE.get(kind)) is not None:
@@ -183,14 +205,16 @@ def _decode_unflagged(kind: int, body: Reader, is_five: bool) -> Packet:
         case Kind.SUBSCRIBE:
             number, more = body.packet_id(), _more(body, is_five, properties.SUBSCRIBE)
             return Subscribe(
-                number, body.some(lambda: (body.topic(), _wanted(body.byte(), body, is_five))), more
+                number,
+                body.some(lambda: (body.topic(), _wanted(body.byte(), body, is_five)), max_filters),
+                more,
             )
         case Kind.SUBACK:
             number, more = body.packet_id(), _more(body, is_five, properties.ACK)
             return SubAck(number, body.some(lambda: _granted(body, is_five)), more)
         case Kind.UNSUBSCRIBE:
             number, more = body.packet_id(), _more(body, is_five, properties.UNSUBSCRIBE)
-            return Unsubscribe(number, body.some(body.topic), more)
+            return Unsubscribe(number, body.some(body.topic, max_filters), more)
         case _:
             number, more = body.packet_id(), _more(body, is_five, properties.ACK)
             return UnsubAck(number, body.some(body.byte) if is_five else (), more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from devices.brokers.embedded.codec import (
     PacketTooLarge,
     ReasonCode,
 )
-from devices.brokers.embedded.limits import TokenBucket
+from devices.brokers.embedded.limits import TokenBucket, cost_of
 from devices.brokers.embedded.properties import FOREVER, Properties, Property
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ class Connection(asyncio.Protocol):
         self.deadline = broker.now() + broker.options.connect_timeout
         self._deadline_reason = "connect_timeout"
         self._keep_alive = _NEVER
-        self._held_back: float = 0  # not read before this time
+        self._is_paused = False  # nothing is read or handled now
         self._received: set[int] = set()  # QoS 2 packet ids between PUBREC and PUBREL
-        self._decoder = Decoder(broker.options.max_packet, broker.options.max_connect_packet)
+        options = broker.options
+        self._decoder = Decoder(
+            options.device_packet, options.max_connect_packet, max_filters=options.max_subscriptions
+        )
         self._largest_outgoing = FOREVER
-        self._early: list[Packet] = []
         self._authentication: asyncio.Task[None] | None = None
         self._allowance: TokenBucket | None = None
 
@@ -91,18 +94,34 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.ended:
             return
+        self._decoder.add(data)
+        if not self._is_paused:
+            self._work()
+
+    def _work(self) -> None:
+        """Handle the complete packets: of a device a slice at a time, and no faster than it is allowed."""
+        options, allowance, spent, is_awake = self.broker.options, self._allowance, 0.0, False
         try:
-            packets = self._decoder.feed(data)
+            with contextlib.closing(self._decoder.packets()) as packets:
+                for packet in packets:
+                    is_awake = True
+                    self._process(packet)
+                    if self.ended or self._authentication is not None:
+                        return
+                    if allowance is not None:
+                        spent += cost_of(packet, _is_report(packet))
+                        if spent >= options.slice_cost:
+                            break
         except MalformedPacket as error:
             self._refuse_malformed(error)
             return
-        if packets:
-            now = self.broker.now()
-            if self.session is not None:
-                self.deadline = now + self._keep_alive
-            if self._allowance is not None:
-                self._hold_back(now, self._allowance.charge(now, len(packets)))
-            self._process(packets)
+        now = self.broker.now()
+        if is_awake and self.session is not None:
+            self.deadline = now + self._keep_alive
+        if allowance is not None and spent:
+            debt = allowance.charge(now, spent)
+            if debt or spent >= options.slice_cost:
+                self._hold_back(now, debt)
 
     def pause_writing(self) -> None:
         self.is_writable = False
@@ -160,18 +179,26 @@ class Connection(asyncio.Protocol):
         self.broker.ended(self, reason)
 
     def _hold_back(self, now: float, seconds: float) -> None:
-        if not seconds or self._held_back > now:
+        """Read on after so many seconds; after none, when the others have had their turn."""
+        self._pause()
+        if not seconds:
+            self.broker.loop.call_soon(self._resume)
             return
         self.broker.counters["throttled"] += 1
-        self._held_back = now + seconds
         if self.session is not None:
-            self.deadline = self._held_back + self._keep_alive
-        self._transport.pause_reading()
-        self.broker.loop.call_later(seconds, self._resume_reading)
+            self.deadline = now + seconds + self._keep_alive
+        self.broker.loop.call_later(seconds, self._resume)
 
-    def _resume_reading(self) -> None:
-        self._held_back = 0
-        if not self._transport.is_closing():
+    def _pause(self) -> None:
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.ended:
+            return
+        self._is_paused = False
+        self._work()
+        if not (self._is_paused or self._transport.is_closing()):
             self._transport.resume_reading()
 
     def _refuse_malformed(self, error: MalformedPacket) -> None:
@@ -195,7 +222,7 @@ class Connection(asyncio.Protocol):
             self.close_gently("refused")
             return
         self.deadline = _NEVER  # authenticating has a time-out of its own
-        self._transport.pause_reading()
+        self._pause()
         self._authentication = self.broker.loop.create_task(self._authenticate(packet))
 
     async def _authenticate(self, packet: codec.Connect) -> None:
@@ -245,6 +272,10 @@ class Connection(asyncio.Protocol):
         broker, options, now = self.broker, self.broker.options, self.broker.now()
         self.identity = identity
         broker.counters["connects"] += 1
+        if identity.is_internal:
+            self._decoder.allow(options.max_packet)
+        else:
+            self._allowance = TokenBucket(options.cost_per_second, options.cost_burst, now)
         wishes = packet.properties or {}
         self._largest_outgoing = wishes.get(Property.MAXIMUM_PACKET_SIZE, FOREVER)
         if identity.registration_only:
@@ -258,14 +289,9 @@ class Connection(asyncio.Protocol):
             self.session, present = broker.admit(self, identity, packet)
             self.send(ConnAck(session_present=present, properties=self._terms(packet, keep_alive)))
             broker.attach(self.session, self)
-        if not identity.is_internal:
-            self._allowance = TokenBucket(options.packets_per_second, options.packet_burst, now)
         for topic, payload in identity.welcome:
             self.send(codec.Publish(topic, payload))
-        early, self._early = self._early, []
-        self._process(early)
-        if not self.ended:
-            self._transport.resume_reading()
+        self._resume()
 
     def _terms(self, packet: codec.Connect, keep_alive: int) -> Properties | None:
         """What CONNACK says to a client of MQTT 5 where it does not get what it asked for.
@@ -291,18 +317,13 @@ class Connection(asyncio.Protocol):
 
     # ---- packets ------------------------------------------------------------------------------------
 
-    def _process(self, packets: list[Packet]) -> None:
-        for packet in packets:
-            if self.ended:
-                return
-            if self._authentication is not None:
-                self._early.append(packet)
-            elif self.identity is not None:
-                self._handle(packet)
-            elif isinstance(packet, codec.Connect):
-                self._begin(packet)
-            else:
-                self._refuse_malformed(MalformedPacket("the first packet is not CONNECT"))
+    def _process(self, packet: Packet) -> None:
+        if self.identity is not None:
+            self._handle(packet)
+        elif isinstance(packet, codec.Connect):
+            self._begin(packet)
+        else:
+            self._refuse_malformed(MalformedPacket("the first packet is not CONNECT"))
 
     def _handle(self, packet: Packet) -> None:
         match packet:
@@ -375,3 +396,10 @@ class Connection(asyncio.Protocol):
         if topic in (topics.REGISTER_REPLY, topics.REGISTER_WITHOUT_LIST_REPLY):
             return min(qos, 1)
         return ReasonCode.NOT_AUTHORIZED
+
+
+def _is_report(packet: Packet) -> bool:
+    if not isinstance(packet, codec.Publish):
+        return False
+    known = topics.parse(packet.topic)
+    return known is not None and known.kind in topics.UPLINK

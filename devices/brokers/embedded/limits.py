@@ -7,7 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from devices.brokers.embedded.codec import DEFAULT_MAX_SIZE
+from devices import topics
+from devices.brokers.embedded.codec import DEFAULT_MAX_SIZE, Packet, Publish, Subscribe, Unsubscribe
 
 _REMEMBERED_ADDRESSES = 10_000
 _FILES_BESIDE_CONNECTIONS = 256
@@ -17,8 +18,11 @@ _FILES_BESIDE_CONNECTIONS = 256
 class Options:
     """Times are seconds, sizes bytes."""
 
-    max_packet: int = DEFAULT_MAX_SIZE
+    max_packet: int = DEFAULT_MAX_SIZE  # of the platform's own clients
+    device_packet: int = 64 * 1024
     max_connect_packet: int = 16 * 1024
+    # Of a longer report the gateway gets so much and a byte more: enough to refuse it, and to show it.
+    max_report: int = topics.MAX_REPORT
     max_connections: int = 10_000
     reserved_for_loopback: int = 64  # on top, so that the gateway gets in when devices fill the rest
 
@@ -32,13 +36,23 @@ class Options:
     connects_per_second: float = 20  # per address
     connect_burst: int = 200
     limit_loopback: bool = False
-    packets_per_second: float = 50  # per device; one that sends faster is read slower
-    packet_burst: int = 200
+    # Per device, in units of work (`cost_of`); one that asks for more is read slower, and no more of one
+    # device is done at a time than `slice_cost`, so that the others have their turns.
+    cost_per_second: float = 100
+    cost_burst: float = 400
+    slice_cost: float = 20
 
     device_window: int = 20  # QoS 1 messages on their way to a device
     device_queue: int = 100
     device_queue_bytes: int = 1024 * 1024
-    device_reports: int = 256  # of one device, not yet acknowledged by the gateway
+    # Of one device, not yet acknowledged by the gateway; a device with none of them is always let in.
+    device_reports: int = 256
+    device_report_bytes: int = 64 * 1024
+    # Of these, on their way to the gateway, which answers them in order: others come right behind.
+    device_reports_sent: int = 32
+    device_bytes_sent: int = 8 * 1024
+    # SDKs subscribe a dozen topics, in one packet or in twelve, and MQTT.js sends all of its subscriptions
+    # in one packet after each reconnect; so a packet may hold as many as a device may have.
     max_subscriptions: int = 100
 
     internal_window: int = 2_000
@@ -48,6 +62,21 @@ class Options:
     # Persistent sessions that exist from the start, subscribed to `topics.GATEWAY_FILTERS`: a device that is
     # faster than the gateway finds its reports kept. They never expire.
     standing_sessions: tuple[str, ...] = ()
+
+
+_BYTES_OF_A_UNIT = 512
+_REPORT_UNITS = 3  # it is parsed and stored
+
+
+def cost_of(packet: Packet, is_report: bool) -> float:
+    """What a packet of a device costs, in units of about the smallest packet's work."""
+    match packet:
+        case Publish():
+            return (_REPORT_UNITS if is_report else 1) + len(packet.payload) / _BYTES_OF_A_UNIT
+        case Subscribe() | Unsubscribe():
+            return 1.0 + len(packet.filters)
+        case _:
+            return 1.0
 
 
 class TokenBucket:

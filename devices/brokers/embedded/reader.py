@@ -123,10 +123,12 @@ class Reader:
             raise MalformedPacket(f"QoS {value}")
         return value
 
-    def some(self, read: Callable[[], T]) -> tuple[T, ...]:
-        """All that `read` yields up to the packet's end, at least one."""
+    def some(self, read: Callable[[], T], most: int = 0xFFFF) -> tuple[T, ...]:
+        """All that `read` yields up to the packet's end, at least one and at most so many."""
         items = [read()]
         while self.position < len(self.content):
+            if len(items) >= most:
+                raise MalformedPacket(f"more than {most} in one packet", ReasonCode.QUOTA_EXCEEDED)
             items.append(read())
         return tuple(items)
 

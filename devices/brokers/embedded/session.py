@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from devices.brokers.contract import Identity
 from devices.brokers.embedded.codec import Publish, ReasonCode
+from devices.brokers.embedded.fair import FairQueue
 
 
 class Receipt:
@@ -36,6 +36,8 @@ class Message:
     payload: bytes
     qos: int
     receipt: Receipt | None = None
+    dup: bool = False  # a device's own redelivery
+    source: str = ""  # the device it is of: sources take turns, and none of them fills the window alone
 
     @property
     def size(self) -> int:
@@ -60,6 +62,9 @@ class Bounds:
     window: int  # QoS 1 messages sent and not acknowledged
     messages: int  # queued
     size: int  # bytes queued
+    # Of one source, sent and not acknowledged. At least one message always goes out.
+    source_window: int = 0xFFFF
+    source_size: int = 0xFFFF_FFFF
 
 
 @dataclass(slots=True, eq=False)
@@ -80,9 +85,10 @@ class Session:
     missed_presence: bool = False  # an event found no room: only a snapshot can repair that
     synced: bool = False  # this connection has got its snapshot
     left_at: float = 0.0
-    _queue: deque[Message] = field(default_factory=deque)
+    _queue: FairQueue[Message] = field(default_factory=FairQueue)
     _queued_size: int = 0
     _in_flight: dict[int, Message] = field(default_factory=dict)
+    _sent: dict[str, tuple[int, int]] = field(default_factory=dict)  # of a source: messages, bytes in flight
     _last_id: int = 0
 
     @property
@@ -100,25 +106,32 @@ class Session:
         if not (beyond_bounds or self.has_room()):
             return False
         if message.qos or self.link is not None:  # QoS 0 does not wait for a client to come back
-            self._queue.append(message)
+            self._queue.push(message.source, message)
             self._queued_size += message.size
             self.pump()
         return True
 
+    def offer_in_order(self, message: Message) -> None:
+        """Queue a message behind everything before it and before everything later, whatever the bounds."""
+        self._queue.push_barrier(message)
+        self._queued_size += message.size
+        self.pump()
+
     def pump(self) -> None:
         """Send from the queue while the link takes it and the window is open."""
         queue, in_flight = self._queue, self._in_flight
-        while queue and self.link is not None and self.link.is_writable:
-            message = queue[0]
+        while self.link is not None and self.link.is_writable and len(in_flight) < self.bounds.window:
+            message = queue.pop()
+            if message is None:
+                return
+            self._queued_size -= message.size
             packet_id = None
             if message.qos:
-                if len(in_flight) >= self.bounds.window:
-                    return
                 packet_id = self._next_id()
                 in_flight[packet_id] = message
-            queue.popleft()
-            self._queued_size -= message.size
-            if not self.link.deliver(Publish(message.topic, message.payload, message.qos, packet_id)):
+                self._count_sent(message, 1)
+            dup = message.dup and packet_id is not None
+            if not self.link.deliver(Publish(message.topic, message.payload, message.qos, packet_id, dup)):
                 self._done(packet_id, message)
 
     def attach(self, link: Link) -> None:
@@ -143,19 +156,32 @@ class Session:
     def _done(self, packet_id: int | None, message: Message) -> None:
         if packet_id is not None:
             del self._in_flight[packet_id]
+            self._count_sent(message, -1)
         if message.receipt is not None:
             message.receipt.settle(acknowledged=True)
 
     def discard(self) -> None:
         """The session ends: nobody is going to acknowledge what it still held."""
-        held = [*self._in_flight.values(), *self._queue]
+        held = [*self._in_flight.values(), *self._queue.drain()]
         self._in_flight.clear()
-        self._queue.clear()
+        self._sent.clear()
         self._queued_size = 0
         self.link = None
         for message in held:
             if message.receipt is not None:
                 message.receipt.settle(acknowledged=False)
+
+    def _count_sent(self, message: Message, number: int) -> None:
+        if not (source := message.source):
+            return
+        count, size = self._sent.pop(source, (0, 0))
+        count, size = count + number, size + number * message.size
+        if count:
+            self._sent[source] = count, size
+        if count >= self.bounds.source_window or size >= self.bounds.source_size:
+            self._queue.hold(source)
+        else:
+            self._queue.release(source)
 
     def _next_id(self) -> int:
         while True:

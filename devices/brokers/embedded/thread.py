@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from devices.brokers.contract import Authenticator
-from devices.brokers.embedded.broker import Broker, Listener
+from devices.brokers.embedded.broker import Broker
 from devices.brokers.embedded.limits import Options
+from devices.brokers.embedded.listener import Listener
 
 
 class BrokerThread:

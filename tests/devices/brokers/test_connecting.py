@@ -180,7 +180,7 @@ def test_an_address_that_connects_too_often_is_turned_away(port: int) -> None:
         assert one.has_nothing_more()
 
 
-@pytest.mark.parametrize("options", [Options(packets_per_second=200, packet_burst=5)])
+@pytest.mark.parametrize("options", [Options(cost_per_second=200, cost_burst=5)])
 def test_a_device_that_sends_too_fast_is_read_slower_and_loses_nothing(
     broker: BrokerThread, port: int
 ) -> None:

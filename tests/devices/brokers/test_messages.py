@@ -78,8 +78,10 @@ def test_a_device_that_subscribes_elsewhere_is_refused_and_stays(broker: BrokerT
 @pytest.mark.parametrize("options", [Options(max_subscriptions=20)])
 def test_the_dozen_subscriptions_of_an_sdk_are_granted_and_a_flood_is_not(port: int) -> None:
     with Device(port, "dn") as device:
-        assert device.subscribe(*[f"/sys/{PK}/dn/t{n}" for n in range(21)]) == (1,) * 20 + (0x80,)
-        assert device.subscribe(f"/sys/{PK}/dn/t0") == (1,)
+        assert device.subscribe(*[f"/sys/{PK}/dn/t{n}" for n in range(20)]) == (1,) * 20
+        assert device.subscribe(f"/sys/{PK}/dn/t20", f"/sys/{PK}/dn/t0") == (0x80, 1)
+        device.send(codec.Subscribe(3, tuple((f"/sys/{PK}/dn/t{n}", 1) for n in range(21))))
+        assert device.is_closed_by_broker()
 
 
 @pytest.mark.parametrize("options", [Options(device_window=2, device_queue=3)])
@@ -321,7 +323,7 @@ def test_a_persistent_session_nobody_returns_to_ends(broker: BrokerThread, port:
 
 def test_messages_beyond_the_packet_bound_end_the_connection() -> None:
     with (
-        BrokerThread(authenticate, [Listener(0)], Options(max_packet=1000)) as broker,
+        BrokerThread(authenticate, [Listener(0)], Options(device_packet=1000)) as broker,
         Device(broker.ports[0], "dn") as device,
     ):
         device.send(Publish(device.topic(Kind.INFORM), bytes(2000)))

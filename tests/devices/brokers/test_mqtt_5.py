@@ -48,7 +48,7 @@ def test_a_device_learns_the_terms_of_its_connection(port: int, options: Options
         terms = dict(answer.properties)
         assert terms.pop(Property.ASSIGNED_CLIENT_ID)
         assert terms == {
-            Property.MAXIMUM_PACKET_SIZE: options.max_packet,
+            Property.MAXIMUM_PACKET_SIZE: options.device_packet,
             Property.SUBSCRIPTION_IDENTIFIERS_AVAILABLE: 0,
             Property.SHARED_SUBSCRIPTION_AVAILABLE: 0,
             Property.SESSION_EXPIRY: 0,
@@ -137,7 +137,7 @@ def test_a_topic_alias_was_not_agreed_upon(port: int) -> None:
         assert device.is_told_goodbye(ReasonCode.TOPIC_ALIAS_INVALID)
 
 
-@pytest.mark.parametrize("options", [Options(max_packet=1000)])
+@pytest.mark.parametrize("options", [Options(device_packet=1000)])
 def test_a_packet_beyond_the_bound_is_named_as_such(port: int) -> None:
     with DeviceOf5(port, "dn") as device:
         device.send(Publish(device.topic(Kind.INFORM), bytes(2000)))
