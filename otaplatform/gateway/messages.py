@@ -1,7 +1,8 @@
 """What devices say: the bytes of a report to a small value, or BadMessage. Nothing of Django in here.
 
 The parsers forgive what real SDKs get wrong (a trailing NUL from AliOS Things, a stray comma from Link SDK,
-ids and steps as numbers or as text) and refuse what the database cannot hold or the protocol does not mean.
+ids and steps as numbers or as text) and refuse what the protocol does not mean.
+Free text never decides whether a report counts: what cannot be stored of it is replaced by U+FFFD.
 """
 
 import json
@@ -9,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,10 +18,12 @@ from devices.topics import MAX_REPORT, Kind
 
 MAX_DESC = 256
 MAX_ID = 0xFFFF_FFFF
+# Documented are ids of 32 bits; milliseconds since 1970 are sent all the same.
+MAX_ECHOED = 0xFFFF_FFFF_FFFF_FFFF
 LOWEST_STEP = -32768
 DEFAULT_MODULE = "default"
 
-Code = Literal["size", "json", "shape", "text", "version", "module", "step", "file"]
+Code = Literal["size", "json", "shape", "version", "module", "step", "file"]
 MessageId = int | str | None
 
 
@@ -107,7 +110,7 @@ def _progress(payload: bytes) -> Progress:
     step = _number(params.get("step"))
     if step is None or step > 100:
         raise BadMessage("step", "not a step from -1 down or from 0 to 100")
-    desc = _text(params.get("desc"), "desc")[:MAX_DESC]
+    desc = _text(params.get("desc"))[:MAX_DESC]
     return Progress(max(step, LOWEST_STEP), desc, _module(params) or DEFAULT_MODULE, _message_id(body))
 
 
@@ -137,7 +140,7 @@ def _file_download(payload: bytes) -> FileDownload:
         file_id=_count(info, "fileId"),
         size=_count(block, "size", lowest=1),
         offset=_count(block, "offset"),
-        file_token=_text(params.get("fileToken"), "fileToken")[:64] or None,
+        file_token=_text(params.get("fileToken"))[:64] or None,
         id=_message_id(body),
     )
 
@@ -150,32 +153,60 @@ _PARSERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.FILE_DOWNLOAD: _file_download,
 }
 
-_strict = msgspec.json.Decoder(dict[str, Any])
+
+class Spelled(str):
+    """A JSON number with its literal spelling: as a version, 1.10 is not 1.1."""
+
+    __slots__ = ()
+
+
+def _whole(literal: str) -> int | Spelled:
+    return int(literal) if len(literal) <= 19 else Spelled(literal)
+
+
+_strict = msgspec.json.Decoder(dict[str, Any], float_hook=Spelled)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 
 
 def decode(payload: bytes) -> dict[str, Any]:
     """The JSON object of a payload; mended only after the plain reading has failed. Raises BadMessage."""
     if len(payload) > MAX_REPORT:
-        raise BadMessage("size", f"{len(payload)} bytes")
+        raise BadMessage("size", f"more than {MAX_REPORT} bytes")
     try:
         return _strict.decode(payload)
     except (ValueError, RecursionError):
         pass
-    # C SDKs send the terminator of their buffer, and cut a UTF-8 text in the middle of a character.
-    text = payload.partition(b"\0")[0].decode("utf-8-sig", errors="replace")
-    text = _STRING_OR_TRAILING_COMMA.sub(r"\1", text)
+    text = _STRING_OR_TRAILING_COMMA.sub(r"\1", _as_text(payload)).rstrip("\0 \t\r\n")
+    # C SDKs send the terminator of their buffer, and what is behind it; a NUL may also stand in a text.
+    for candidate in (text.partition("\0")[0], text):
+        try:
+            body = json.loads(
+                candidate, strict=False, parse_constant=_nothing, parse_float=Spelled, parse_int=_whole
+            )
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(body, dict):
+            raise BadMessage("shape", "not an object")
+        return body
+    raise BadMessage("json", "not JSON")
+
+
+def _as_text(payload: bytes) -> str:
+    """UTF-8, or where that fails GB18030, in which the second byte of a character may be a backslash.
+
+    A UTF-8 text that a C buffer has cut within a character stays UTF-8.
+    """
+    text = payload.decode("utf-8-sig", errors="replace")
+    if "\ufffd" not in text or (text.count("\ufffd") == 1 and not text.replace("\ufffd", "").isascii()):
+        return text
     try:
-        body = json.loads(text, strict=False, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise BadMessage("json", "not JSON") from None
-    if not isinstance(body, dict):
-        raise BadMessage("shape", "not an object")
-    return body
+        return payload.decode("gb18030")
+    except UnicodeDecodeError:
+        return text
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _nothing(_name: str) -> None:
+    """NaN and Infinity, which C prints for a sensor that is not there, are no values."""
 
 
 def _object(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -187,23 +218,21 @@ def _object(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
-def _text(value: object, name: str) -> str:
-    """Text the database can hold; a number becomes its digits, anything else nothing."""
-    if isinstance(value, str):
-        if "\0" in value or not _encodable(value):
-            raise BadMessage("text", f"{name} holds a NUL or a lone surrogate")
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID:
+def _text(value: object) -> str:
+    """Text the database can hold; of a number its spelling, of anything else nothing."""
+    if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return ""
+    if not isinstance(value, str):
+        return ""
+    text = str(value).replace("\0", "\ufffd")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _name(value: object) -> str:
+    """As `_text`, up to the end of the C string that it was."""
+    return _text(value.partition("\0")[0] if isinstance(value, str) else value).strip()
 
 
 def _version(params: Mapping[str, Any]) -> str | None:
@@ -211,7 +240,7 @@ def _version(params: Mapping[str, Any]) -> str | None:
     value = params.get("version")
     if value is None:
         return None
-    version = _text(value, "version").strip()
+    version = _name(value)
     if not 1 <= len(version) <= 64 or not version.isprintable() or "\ufffd" in version:
         raise BadMessage("version", "not 1 to 64 printable characters")
     return version
@@ -224,7 +253,7 @@ def _module(params: Mapping[str, Any]) -> str | None:
     value = params.get("module")
     if value is None or value == "":
         return None
-    module = _text(value, "module").strip()
+    module = _name(value)
     if not _MODULE.fullmatch(module):
         raise BadMessage("module", "not 1 to 64 letters, digits, periods, hyphens or underscores")
     return module
@@ -239,7 +268,7 @@ def _message_id(body: Mapping[str, Any]) -> MessageId:
     if isinstance(value, str):
         value = value.strip()
         return value if _MESSAGE_ID.fullmatch(value) else None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ECHOED:
         return value
     return None
 
@@ -249,7 +278,9 @@ _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
 
 def _number(value: object) -> int | None:
     """A whole number from a number or from text with blanks around it; fractions are rounded down."""
-    if isinstance(value, str):
+    if isinstance(value, Spelled):
+        value = float(value)
+    elif isinstance(value, str):
         text = value.strip()
         if not _DECIMAL.fullmatch(text):
             return None

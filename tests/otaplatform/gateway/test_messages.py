@@ -46,7 +46,21 @@ def refusal(kind: Kind, payload: bytes) -> str:
         ),
         (b'\xef\xbb\xbf \r\n{"params":{"version":" 1.0 ",},}\n\0\0', Inform("1.0")),
         (b'{"id":null,"params":{"version":7,"module":null}}', Inform("7")),
-        (b'{"params":{"version":"1","module":""},"id":4294967296}', Inform("1")),
+        (b'{"params":{"version":"1","module":""},"id":4294967296}', Inform("1", id=4294967296)),
+        (b'{"params":{"version":"1"},"id":1764000000123}', Inform("1", id=1764000000123)),
+        # a number keeps its spelling
+        (b'{"params":{"version":1.10}}', Inform("1.10")),
+        (b'{"params":{"version":1.10,}}', Inform("1.10")),
+        (b'{"params":{"version":2.0,"module":1}}', Inform("2.0", "1")),
+        # the rest of a C buffer
+        (b'{"params":{"version":"1.0\0\0\0\0","module":"MCU\0\0"}}', Inform("1.0", "MCU")),
+        (rb'{"params":{"version":"1.0\u0000\u0000x"}}', Inform("1.0")),
+        (b'{"params":{"version":"1.0"}}\0\0rest of the buffer', Inform("1.0")),
+        # a field that nobody reads
+        (b'{"params":{"version":"1.0","rssi":NaN,"load":-Infinity}}', Inform("1.0")),
+        (rb'{"params":{"version":"1.0","note":"\ud800 \u0000"}}', Inform("1.0")),
+        (b'{"note":"\xff\xfe\xfd","params":{"version":"1.0"}}', Inform("1.0")),
+        ('{"params":{"version":"测试 1.0"}}'.encode("gb18030"), Inform("测试 1.0")),
         ('{"params":{"version":"测试 1.0 (beta)"}}'.encode(), Inform("测试 1.0 (beta)")),
     ],
 )
@@ -114,6 +128,45 @@ def test_a_description_cut_in_a_character_or_holding_raw_newlines_keeps_its_repo
     assert message.desc.endswith("\n,}")
 
 
+@pytest.mark.parametrize(
+    ("payload", "desc"),
+    [
+        (rb'{"params":{"step":"-1","desc":"a\u0000b"}}', "a\ufffdb"),
+        (b'{"params":{"step":"-1","desc":"a\0b"}}', "a\ufffdb"),
+        (rb'{"params":{"step":"-1","desc":"half \udfff"}}', "half \ufffd"),
+        (rb'{"params":{"step":"-1","desc":"\ud83d\ude00"}}', "\U0001f600"),
+        ('{"params":{"step":"-1","desc":"下载失败"}}'.encode("gbk"), "下载失败"),
+        # the second byte of these is a backslash
+        ('{"params":{"step":"-1","desc":"運乗"}}'.encode("gb18030"), "運乗"),
+        (b'{"params":{"step":"-1","desc":"\x81\x5c"}}', b"\x81\x5c".decode("gb18030")),
+        (b'{"params":{"step":"-1","desc":"\xff\xff"}}', "\ufffd\ufffd"),
+        ('{"params":{"step":"-1","desc":"下载失'.encode()[:-1] + b'"}}', "下载\ufffd"),
+        (b'{"params":{"step":"-1","desc":1.50}}', "1.50"),
+    ],
+)
+def test_what_is_odd_in_a_description_never_loses_its_failure(payload: bytes, desc: str) -> None:
+    assert parse(Kind.PROGRESS, payload) == Progress(-1, desc)
+
+
+@given(st.text() | st.text(st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF)), st.integers(-4, 100))
+def test_no_text_decides_whether_a_step_counts(text: str, step: int) -> None:
+    escaped = json.dumps({"params": {"step": step, "desc": text, "more": {"text": text}}})
+    bodies = [escaped.encode()]
+    raw = text.replace("\\", "").replace('"', "")
+    plain = f'{{"params":{{"step":"{step}","desc":"{raw}"}}}}'
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            bodies.append(plain.encode(encoding))
+        except UnicodeEncodeError:
+            continue
+    for body in bodies:
+        if len(body) <= MAX_REPORT:
+            message = parse(Kind.PROGRESS, body)
+            assert isinstance(message, Progress)
+            assert message.step == step
+            assert storable(message.desc)
+
+
 def test_a_stray_comma_inside_a_text_is_left_alone() -> None:
     message = parse(Kind.PROGRESS, rb'{"params":{"step":1,"desc":"a\",}",},}')
     assert message == Progress(1, 'a",}')
@@ -136,10 +189,10 @@ def test_a_stray_comma_inside_a_text_is_left_alone() -> None:
         (Kind.INFORM, b'{"params":{"version":"%s"}}' % (b"1" * 65), "version"),
         (Kind.INFORM, b'{"params":{"version":"1","module":"a b"}}', "module"),
         (Kind.INFORM, b'{"params":{"version":"1","module":"%s"}}' % (b"m" * 65), "module"),
-        (Kind.INFORM, b'{"params":{"version":"1\\u0000"}}', "text"),
-        (Kind.INFORM, b'{"params":{"version":"\\ud800"}}', "text"),
-        (Kind.PROGRESS, b'{"params":{"step":1,"desc":"a\\u0000"}}', "text"),
-        (Kind.PROGRESS, b'{"params":{"step":1,"desc":"\\udfff"}}', "text"),
+        (Kind.INFORM, rb'{"params":{"version":"\u00001"}}', "version"),
+        (Kind.INFORM, rb'{"params":{"version":"\ud800"}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":true}}', "version"),
+        (Kind.INFORM, b'{"params":{"version":NaN}}', "version"),
         (Kind.FILE_DOWNLOAD, b"{}", "file"),
         (Kind.REQUEST, b'{"params":{"version":""}}', "version"),
         (Kind.FIRMWARE_GET, b'{"params":{"module":"/"}}', "module"),
@@ -163,7 +216,7 @@ def test_a_payload_over_4_kib_is_refused_unread(kind: Kind) -> None:
 def test_hostile_repetition_is_refused(piece: bytes) -> None:
     payload = (piece * MAX_REPORT)[:MAX_REPORT]
     # A reading whose cost grows with the square of the length would hang here for minutes.
-    assert refusal(Kind.INFORM, payload) in {"json", "shape"}
+    assert refusal(Kind.INFORM, payload) in {"json", "shape", "version"}
     assert refusal(Kind.INFORM, b'{"a":' + payload[:-5]) == "json"
 
 

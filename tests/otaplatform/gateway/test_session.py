@@ -92,7 +92,7 @@ def test_a_wrong_secret_is_refused_like_an_unknown_device(platform: Platform, de
 
 def test_bad_bytes_are_counted_and_the_next_report_is_stored(platform: Platform, device: Device) -> None:
     client = platform.device(device).connect()
-    for nonsense in (b"", b"\xff\xfe", b"{", b'{"params":{"version":"a\\u0000b"}}', b"[" * 2000):
+    for nonsense in (b"", b"\xff\xfe", b"{", b'{"params":{"version":"\\u0000b"}}', b"[" * 2000):
         client.send("inform", nonsense)
     client.inform("1.0.0")
     assert version_of(device) == "1.0.0"
