@@ -20,6 +20,10 @@ from campaigns.models import UpdateTask
 from campaigns.states import ACTIVE, FINAL, OPEN, CampaignStatus, Reason, TaskStatus
 from devices import versions
 from devices.models import ASKING, Channel, Device, DevicePresence
+from firmware.links import names_port
+
+# A device that can use the address of its file begins within this time.
+SOON_DOWNLOADED = timedelta(minutes=1)
 
 SENTENCES: dict[str, Any] = {
     "disabled": gettext_lazy("The device is disabled, so it cannot connect."),
@@ -55,6 +59,10 @@ SENTENCES: dict[str, Any] = {
     ),
     "unacknowledged": gettext_lazy("Pushed %(ago)s ago, not yet taken by the broker."),
     "unanswered": gettext_lazy("Pushed %(ago)s ago, no answer yet; times out in %(left)s."),
+    "unanswered_port": gettext_lazy(
+        "Pushed %(ago)s ago, and nothing was downloaded: the address of the file names a port, which devices "
+        "with a C SDK cannot use. Let the platform listen on port 80, or set OTA_PUBLIC_URL without a port."
+    ),
     "unanswered_forever": gettext_lazy("Pushed %(ago)s ago, no answer yet; there is no time-out."),
     "restarting_offline": gettext_lazy("Went offline at %(progress)s%% at %(time)s; it may be restarting."),
     "restart": gettext_lazy("Written; waiting for the restart and the report of the new version."),
@@ -218,6 +226,8 @@ def _gate_of_updating(task: UpdateTask, around: Surroundings, now: datetime) -> 
     if task.status == TaskStatus.NOTIFIED:
         if task.acknowledged_at is None:
             return "unacknowledged", {"ago": now - pushed_at}
+        if names_port() and not task.downloads and now >= pushed_at + SOON_DOWNLOADED:
+            return "unanswered_port", {"ago": now - pushed_at}
         if task.campaign.timeout_minutes is None:
             return "unanswered_forever", {"ago": now - pushed_at}
         left = active_at + timedelta(minutes=task.campaign.timeout_minutes) - now

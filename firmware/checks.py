@@ -29,25 +29,25 @@ def _is_loopback(host: str) -> bool:
 
 
 def _links() -> Iterator[CheckMessage]:
-    address = urlsplit(settings.OTA_PUBLIC_URL)
+    address = urlsplit(settings.OTA_DOWNLOAD_URL)
     if address.scheme not in ("http", "https") or not address.hostname:
         yield Error(
-            "OTA_PUBLIC_URL is not the address of a website.",
+            "OTA_DOWNLOAD_URL is not the address of a website.",
             hint="Write it like https://ota.example.com",
             id="firmware.E001",
         )
         return
     if address.port and not _is_loopback(address.hostname):
         yield checks.Warning(
-            "OTA_PUBLIC_URL names a port.",
+            "OTA_DOWNLOAD_URL names a port.",
             hint="Link SDK up to 4.1 and iotkit take host:port for a name and cannot download. "
             "Let a proxy listen on port 80 or 443 and leave the port out.",
             id="firmware.W002",
         )
     room = MAX_URL - len(f"/{PATH}/") - TOKEN_CHARS
-    if len(settings.OTA_PUBLIC_URL) > room:
+    if len(settings.OTA_DOWNLOAD_URL) > room:
         yield Error(
-            "OTA_PUBLIC_URL is too long: devices keep the address of a download in 255 bytes.",
+            "OTA_DOWNLOAD_URL is too long: devices keep the address of a download in 255 bytes.",
             hint=f"Use at most {room} characters.",
             id="firmware.E003",
         )

@@ -1,7 +1,7 @@
 """Download links for devices: unguessable, expiring, and short enough for the 256-byte buffers of the C SDKs.
 
 A link names one update task and one file. It carries no port and no query of its own; the whole address
-stays under 255 characters as long as OTA_PUBLIC_URL does its part (`firmware.checks`).
+stays under 255 characters as long as OTA_DOWNLOAD_URL does its part (`firmware.checks`).
 """
 
 import base64
@@ -9,6 +9,7 @@ import hmac
 import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.utils import timezone
@@ -76,6 +77,11 @@ def read_link(token: str, now: datetime | None = None) -> LinkClaims | None:
     return LinkClaims(task_id, file_id, issued_at)
 
 
+def names_port() -> bool:
+    """Whether links name a port: Link SDK up to 4.1 and iotkit take `host:port` for a name, and find none."""
+    return urlsplit(settings.OTA_DOWNLOAD_URL).port is not None
+
+
 def make_link(task_id: int, file: FirmwareFile, now: datetime | None = None) -> str:
     """The address that goes into a push; valid for OTA_LINK_HOURS. No database or network is touched.
 
@@ -89,4 +95,4 @@ def make_link(task_id: int, file: FirmwareFile, now: datetime | None = None) -> 
         if len(address) <= MAX_URL:
             return address
     token = make_token(task_id, file.pk, now or timezone.now())
-    return f"{settings.OTA_PUBLIC_URL}/{PATH}/{token}"
+    return f"{settings.OTA_DOWNLOAD_URL}/{PATH}/{token}"

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from otaplatform import bootstrap, redis_server
 from otaplatform.checks import is_loopback
-from otaplatform.ports import choose_port
+from otaplatform.ports import PortError, choose_port, is_free
 from otaplatform.supervisor import Part
 
 # The other parts need it to end well.
@@ -69,6 +69,29 @@ class Installation:
         self.public_url = settings.OTA_PUBLIC_URL
         if not os.environ.get("OTA_PUBLIC_URL"):
             self.public_url = f"http://127.0.0.1:{self.http_port}"
+        self.download_port = self._find_download_port(bind)
+        self.download_url = os.environ.get("OTA_DOWNLOAD_URL", "") or self.public_url
+        if self.download_port:
+            self.download_url = f"http://{_without_port(self.public_url)}"
+
+    def _find_download_port(self, bind: str) -> int:
+        """Port 80 (or what stands for it), if links would name a port without it and it may be had; else 0.
+
+        Raises `PortError` for one that was set and is not to be had.
+        """
+        url, wanted = urlsplit(self.public_url), settings.OTA_DOWNLOAD_PORT
+        if url.scheme != "http" or url.port is None or os.environ.get("OTA_DOWNLOAD_URL") or not wanted:
+            return 0
+        is_set = bool(os.environ.get("OTA_DOWNLOAD_PORT"))
+        try:
+            if is_free(bind, wanted):
+                return wanted
+        except PortError:
+            if is_set:
+                raise
+        if is_set:
+            raise PortError(f"OTA_DOWNLOAD_PORT={wanted} is in use. Choose another, or stop what uses it.")
+        return 0
 
     def environ(self) -> dict[str, str]:
         """The environment of the parts: ours, and the ports that were chosen."""
@@ -78,6 +101,7 @@ class Installation:
             "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "otaplatform.settings"),
             "OTA_HTTP_PORT": str(self.http_port),
             "OTA_MQTT_PORT": str(self.mqtt_port),
+            "OTA_DOWNLOAD_URL": self.download_url,
         }
 
     def parts(self, simulated: int) -> list[Part]:
@@ -91,7 +115,13 @@ class Installation:
             parts.append(Part("redis", command, usable=lambda: _listens(path)))
         parts += [
             Part("gateway", [python, manage, "gateway"]),
-            Part("web", [python, manage, "web", "--port", str(self.http_port)]),
+            Part(
+                "web",
+                [
+                    *(python, manage, "web", "--port", str(self.http_port)),
+                    *("--download-port", str(self.download_port)),
+                ],
+            ),
             # Threads: a third of the memory of processes. Four: expansion leaves some to dispatch.
             Part(
                 "worker",
@@ -128,9 +158,19 @@ class Installation:
             lines = ["", "Not everything is ready yet. The lines above say which part has trouble;"]
             lines.append("`.venv/bin/python manage.py doctor` says what to do.")
         lines += [f"Console:  {self.public_url}/", login_line(login), f"Devices:  {self._devices()}"]
+        lines.append(f"Firmware: {self._downloads()}")
         if simulated:
             lines.append(f'Demo:     {simulated} simulated devices of the product "{bootstrap.SAMPLE_NAME}"')
         return [*lines, f"Data:     {settings.OTA_DATA_DIR}", "Ctrl-C ends everything.", ""]
+
+    def _downloads(self) -> str:
+        if urlsplit(self.download_url).port is None:
+            return f"downloaded from {self.download_url}/f/"
+        return (
+            f"downloaded from {self.download_url}/f/; C SDKs cannot use an address with a port. "
+            "For them, let this user listen on port 80 (sysctl net.ipv4.ip_unprivileged_port_start=80), "
+            "or put a proxy on 80 or 443 and set OTA_PUBLIC_URL without a port."
+        )
 
     def _devices(self) -> str:
         if not self.embedded_broker:
@@ -139,6 +179,12 @@ class Installation:
         host = "127.0.0.1" if is_loopback(settings.OTA_BIND) else urlsplit(self.public_url).hostname
         tls = f" (TLS: {settings.OTA_MQTT_TLS_PORT})" if settings.OTA_MQTT_TLS_PORT else ""
         return f"connect by MQTT to host {host}, port {self.mqtt_port}{tls}"
+
+
+def _without_port(url: str) -> str:
+    """The host of an address, in brackets if it is one of IPv6."""
+    host = urlsplit(url).hostname or "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
 
 
 def _listens(path: Path) -> bool:

@@ -48,6 +48,8 @@ OTA_DOWNLOAD_PORT = port("OTA_DOWNLOAD_PORT", 80)
 # Of one address at the same time; 0 is no limit. Behind a proxy it counts.
 OTA_HTTP_CONNECTIONS_PER_ADDRESS = whole_number("OTA_HTTP_CONNECTIONS_PER_ADDRESS", 512)
 OTA_PUBLIC_URL = env.str("OTA_PUBLIC_URL", default=f"http://127.0.0.1:{OTA_HTTP_PORT}").rstrip("/")
+# What download links begin with: the same, unless `manage.py up` or you find an address without a port.
+OTA_DOWNLOAD_URL = env.str("OTA_DOWNLOAD_URL", default="").rstrip("/") or OTA_PUBLIC_URL
 _public_host = environ.urlparse(OTA_PUBLIC_URL).hostname or "127.0.0.1"
 ALLOWED_HOSTS = env.list("OTA_ALLOWED_HOSTS", default=[]) or ["127.0.0.1", "localhost", "[::1]", _public_host]
 CSRF_TRUSTED_ORIGINS = [OTA_PUBLIC_URL]
@@ -103,6 +105,7 @@ MIDDLEWARE = [
     "otaplatform.accounts.middleware.preferences",
     "otaplatform.accounts.middleware.password_first",
 ]
+CSRF_FAILURE_VIEW = "otaplatform.views.csrf_failure"
 ROOT_URLCONF = "otaplatform.urls"
 ASGI_APPLICATION = "otaplatform.asgi.application"
 TEMPLATES = [

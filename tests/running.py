@@ -156,7 +156,7 @@ def running_web(limits: Limits | None = None) -> Iterator[str]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = web_server.server(application, limits or Limits())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
-    with override_settings(OTA_PUBLIC_URL=url):
+    with override_settings(OTA_PUBLIC_URL=url, OTA_DOWNLOAD_URL=url):
         thread.start()
         try:
             wait_until(lambda: server.started, "the web server starts")

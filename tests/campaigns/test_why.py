@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone, translation
+from pytest_django import Settings
 
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import OPEN, CampaignStatus, Policy, Reason, TaskStatus
@@ -290,3 +291,29 @@ def test_a_dynamic_batch_that_is_over_has_no_sentence(db: None) -> None:
     campaign: Campaign = CampaignFactory.create(policy=Policy.DYNAMIC)
     over = TaskFactory.create(campaign=campaign, status=TaskStatus.SUCCEEDED)
     assert why(over, Surroundings.of([over], NOW), NOW) is None
+
+
+@pytest.mark.django_db
+def test_a_link_with_a_port_is_said_to_be_what_a_c_sdk_cannot_use(settings: Settings) -> None:
+    settings.OTA_DOWNLOAD_URL = "http://127.0.0.1:8000"
+    pushed = {
+        "status": TaskStatus.NOTIFIED,
+        "pushed_at": NOW - 3 * MINUTE,
+        "acknowledged_at": NOW - 3 * MINUTE,
+    }
+    task = TaskFactory.create(**pushed, active_at=NOW)
+    around = Surroundings.of([task], NOW)
+
+    def code() -> str:
+        found = why(task, around, NOW)
+        assert found is not None
+        return found.code
+
+    assert code() == "unanswered_port"
+    assert "names a port, which devices with a C SDK cannot use" in str(why(task, around, NOW))
+    task.downloads = 1
+    assert code() == "unanswered"
+    task.downloads, task.pushed_at = 0, NOW - timedelta(seconds=59)
+    assert code() == "unanswered"
+    task.pushed_at, settings.OTA_DOWNLOAD_URL = NOW - 3 * MINUTE, "http://ota.example"
+    assert code() == "unanswered"

@@ -38,7 +38,7 @@ def test_a_link_lives_as_long_as_the_setting_says(settings: Settings) -> None:
 
 
 def test_a_link_is_our_public_address_and_a_token_that_needs_no_escaping(settings: Settings) -> None:
-    settings.OTA_PUBLIC_URL = "https://ota.example"
+    settings.OTA_DOWNLOAD_URL = "https://ota.example"
     url = links.make_link(2**63 - 1, FirmwareFile(pk=2**40 - 1), NOW)
     base, _, token = url.rpartition("/")
     assert base == "https://ota.example/f"

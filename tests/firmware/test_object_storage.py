@@ -93,7 +93,7 @@ def test_a_bucket_holds_what_was_uploaded_and_nothing_lies_in_the_folder(
 
 
 def test_a_range_is_read_without_fetching_the_whole_object(file: FirmwareFile) -> None:
-    blocks = open_range(file.file.name, 10, 20)
+    blocks = open_range(file.file.name, 10, 20, file.size)
     assert blocks.read(1000) == BIN[10:30]
     assert blocks.read(1000) == b""
     blocks.close()
@@ -106,7 +106,7 @@ def test_a_lost_object_is_told_apart(
     firmware = file.firmware
     file.file.storage.delete(name)
     with pytest.raises(FileNotFoundError):
-        open_range(name, 0, 10)
+        open_range(name, 0, 10, file.size)
     with pytest.raises(FileUnavailableError):
         services.verify_files(firmware)
     with django_capture_on_commit_callbacks(execute=True):

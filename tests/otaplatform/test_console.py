@@ -192,3 +192,13 @@ def test_an_account_among_several_is_not_shown_the_messages_of_the_others() -> N
     mine, _other = AccountFactory.create_batch(2)
     assert reports_per_minute(mine) is None
     assert reports_per_minute(None) == 60
+
+
+def test_a_post_of_a_program_to_an_unknown_address_is_answered_with_json() -> None:
+    program = Client(enforce_csrf_checks=True)
+    answer = program.post("/no/such/address", {}, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    answer = program.post("/login/", {})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    page = program.post("/login/", {}, headers={"Accept": "text/html"})
+    assert page.headers["Content-Type"].startswith("text/html")

@@ -48,6 +48,7 @@ class Up:
                 "OTA_DATA_DIR": str(data_dir),
                 "OTA_HTTP_PORT": str(self.http_port),
                 "OTA_MQTT_PORT": str(free_port()),
+                "OTA_DOWNLOAD_PORT": "0",
                 **environ,
             },
             stdout=subprocess.PIPE,
