@@ -1,5 +1,6 @@
 # make run        the platform on this machine        HTTP_PORT=8000 MQTT_PORT=1883 DEMO=20
 # make test       the tests that need nothing installed
+# make test-faults   real processes, killed and stopped in the middle of updates   ROUNDS=2
 # make lint       style and types          make format     put the code in shape
 # make messages   bring the translation catalogue up to date with the code
 
@@ -16,7 +17,7 @@ export OTA_MQTT_PORT := $(MQTT_PORT)
 endif
 export OTA_DEMO := $(DEMO)
 
-.PHONY: run test lint format messages venv dev
+.PHONY: run test test-faults lint format messages venv dev
 .DEFAULT_GOAL := run
 
 run: venv
@@ -30,6 +31,9 @@ dev:
 
 test: dev
 	$(PY) -m pytest -q -n auto -m "not postgres and not browser and not realclient and not slow"
+
+test-faults: dev
+	$(PY) -m tests.faults --rounds $(or $(ROUNDS),2)
 
 lint: dev
 	$(PY) -m ruff check .

@@ -35,9 +35,9 @@ SECRET_KEY = env.str("OTA_SECRET_KEY", default="") or read_or_create(
     KEYS_DIR / "secret_key", lambda: secrets.token_urlsafe(50)
 )
 # Newest first; older keys still decrypt. `manage.py rotate_secrets` re-encrypts under the first.
-OTA_ENCRYPTION_KEYS: list[str] = env.list("OTA_ENCRYPTION_KEYS", default=[]) or [
-    read_or_create(KEYS_DIR / "encryption_key", lambda: Fernet.generate_key().decode())
-]
+OTA_ENCRYPTION_KEYS: list[str] = env.list("OTA_ENCRYPTION_KEYS", default=[]) or read_or_create(
+    KEYS_DIR / "encryption_key", lambda: Fernet.generate_key().decode()
+).split(",")
 
 # ---- where we are reached ----------------------------------------------------------------------------
 OTA_BIND = env.str("OTA_BIND", default="127.0.0.1")

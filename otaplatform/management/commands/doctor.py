@@ -5,6 +5,7 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from django.core import checks
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from otaplatform import health
+from otaplatform import backup, health
 from otaplatform.core.private_files import open_paths
+from otaplatform.models import Heartbeat
 from otaplatform.ticks import TICKS, heartbeat_name
 
 LEAST_FREE_BYTES = 1024**3
+OLDEST_BACKUP = timedelta(days=7)
 OPEN_PATHS_COUNTED = 1000
 
 
@@ -115,6 +119,7 @@ def _parts() -> Iterator[Finding]:
     for name in health.PARTS:
         yield _sign_of_life(states.pop(name), name, hints[name])
     presence = states.pop("presence")
+    yield _last_backup()
     yield Finding(
         presence.ok,
         _("The MQTT broker tells which devices are connected.")
@@ -130,6 +135,16 @@ def _parts() -> Iterator[Finding]:
         else:
             hint = _("Start `celery -A otaplatform beat` and the worker; if both run, the worker says why.")
             yield _sign_of_life(state, task, hint)
+
+
+def _last_backup() -> Finding:
+    row = Heartbeat.objects.filter(name=backup.HEARTBEAT).first()
+    hint = _("Run `manage.py backup FILE`, and keep the file on another machine.")
+    if row is None:
+        return Finding(False, _("There has never been a backup."), hint, is_warning=True)
+    age = timezone.now() - row.at
+    text = _("The last backup is %(days)d days old.") % {"days": age.days}
+    return Finding(age <= OLDEST_BACKUP, text, hint, is_warning=True)
 
 
 def _sign_of_life(state: health.State, name: str, hint: str) -> Finding:
