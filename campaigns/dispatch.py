@@ -26,7 +26,7 @@ from devices.presence import online_time
 from firmware.errors import FileUnavailableError
 from firmware.links import make_link
 from firmware.models import Firmware, FirmwareFile, SignMethod
-from firmware.services import verify_files
+from firmware.services import find_files, verify_files
 from firmware.signing import digestsign
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Push:
     device_name: str
     package: wire.Package
     url: str
+    # When it was handed over first: a copy within the spacing is the same message with the same link.
+    at: datetime
 
 
 def open_campaigns(now: datetime) -> list[Campaign]:
@@ -98,7 +100,7 @@ def dispatch(
 
 def _dispatch_some(campaign: Campaign, send: Send, now: datetime, limit: int) -> tuple[bool, bool]:
     """Whether something moved, and whether more may wait behind it."""
-    if not _files_are_whole(campaign, now):
+    if not has_files(campaign, now):
         return True, False
     parts = _parts(campaign.firmware)
     # What no device could read is noticed before anything is claimed.
@@ -106,34 +108,46 @@ def _dispatch_some(campaign: Campaign, send: Send, now: datetime, limit: int) ->
     claimed = claim(campaign, now, limit)
     if claimed is None:
         return False, False
-    pushes = _pushes(parts, claimed, now)
-    taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p, now)) for p in pushes])
+    pushes = _pushes(parts, [(task, device, now) for task, device in claimed])
+    taken = send([(topics.upgrade(p.product_key, p.device_name), _payload(p)) for p in pushes])
     said = [(push.task_id, each) for push, each in zip(pushes, taken, strict=True)]
     acknowledge([pk for pk, each in said if each == Delivery.TAKEN], now)
     unreached.put_back([pk for pk, each in said if each == Delivery.NO_SUBSCRIBER], now)
     return True, len(claimed) == limit and all(taken)
 
 
-def _payload(push: Push, now: datetime) -> bytes:
-    return wire.push_payload(push.package, url=push.url, now_ms=int(now.timestamp() * 1000))
+def _payload(push: Push) -> bytes:
+    return wire.push_payload(push.package, url=push.url, now_ms=int(push.at.timestamp() * 1000))
 
 
-def _files_are_whole(campaign: Campaign, now: datetime) -> bool:
-    """Digest the stored file again before a campaign's first push; a damaged one ends the campaign."""
-    if campaign.file_checked_at is not None:
-        return True
+def has_files(campaign: Campaign, now: datetime) -> bool:
+    """Look at the stored file before anything is pushed; without it the campaign stops.
+
+    Before the first push the file is digested, before a later one it must be there in its full length.
+    """
+    is_checked = campaign.file_checked_at is not None
     try:
-        verify_files(campaign.firmware)
+        if is_checked:
+            find_files(campaign.firmware)
+        else:
+            verify_files(campaign.firmware)
     except FileUnavailableError as error:
         logger.error("campaign %s: firmware file unavailable: %s", campaign.pk, error)
         stop_for_missing_file(campaign, now)
         return False
-    Campaign.objects.filter(pk=campaign.pk).update(file_checked_at=now)
+    if not is_checked:
+        Campaign.objects.filter(pk=campaign.pk).update(file_checked_at=now)
     return True
 
 
 def stop_for_missing_file(campaign: Campaign, now: datetime) -> None:
-    """Fail what waits, a chunk at a time, with FILE_UNAVAILABLE; nothing more is pushed."""
+    """Fail what waits, a chunk at a time, with FILE_UNAVAILABLE; nothing more is pushed or matched.
+
+    What is updating goes on: its device may have the file already.
+    """
+    # If the file is put back, it is digested before an "update again" reaches a device.
+    Campaign.objects.filter(pk=campaign.pk).update(file_checked_at=None)
+    Campaign.objects.matching().filter(pk=campaign.pk).update(matching_stopped_at=now)
     while True:
         with transaction.atomic():
             waiting = UpdateTask.objects.filter(campaign=campaign, status=TaskStatus.QUEUED).order_by("id")
@@ -216,6 +230,20 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     return pushes if rows else None
 
 
+# What our own earlier attempt left on the device is no reason not to try again: the version that it was
+# judged for, or the one that it was pushed onto.
+_LEFT_BY_US = (
+    "(campaigns_updatetask.attempt > 1 AND (due.version = campaigns_updatetask.from_version "
+    "OR campaigns_updatetask.reason = 'WRONG_VERSION' AND due.version = campaigns_updatetask.detail))"
+)
+
+
+def _is_left_by_us(task: State, version: str | None) -> bool:
+    """`_LEFT_BY_US` for one task."""
+    judged = task.detail if task.reason == Reason.WRONG_VERSION else None
+    return task.attempt > 1 and version is not None and version in (task.from_version, judged)
+
+
 def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int, int, str, int, str]]:
     skip_locked = (
         "FOR UPDATE OF t SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
@@ -223,7 +251,7 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
     chosen = _chosen_versions(campaign)
     matches = "TRUE"
     if chosen:
-        matches = f"due.version IN ({', '.join(['%s'] * len(chosen))})"
+        matches = f"(due.version IN ({', '.join(['%s'] * len(chosen))}) OR {_LEFT_BY_US})"
     outcome = (
         "CASE WHEN due.version = campaigns_updatetask.to_version THEN 'SUCCEEDED' "
         f"WHEN {matches} THEN 'NOTIFIED' ELSE 'FAILED' END"
@@ -303,11 +331,11 @@ def _parts(firmware: Firmware) -> _Parts:
     return _Parts(package_of(firmware, file), file)
 
 
-def _pushes(parts: _Parts, claimed: Sequence[tuple[int, int]], now: datetime) -> list[Push]:
-    names = _names(device for _, device in claimed)
+def _pushes(parts: _Parts, claimed: Sequence[tuple[int, int, datetime]]) -> list[Push]:
+    names = _names(device for _, device, _ in claimed)
     return [
-        Push(task, device, *names[device], package=parts.package, url=make_link(task, parts.file, now))
-        for task, device in claimed
+        Push(task, device, *names[device], package=parts.package, url=make_link(task, parts.file, at), at=at)
+        for task, device, at in claimed
         if device in names
     ]
 
@@ -325,8 +353,9 @@ def _names(device_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
 def pull(requests: Sequence[tuple[int, str | None]], now: datetime | None = None) -> dict[int, Push]:
     """What each device that asks (device id, module or None) is to be given, after committing it.
 
-    A pull passes the same gates as a push, but needs no presence and no spacing: the device itself asks.
-    QUEUED, NOTIFIED and IN_PROGRESS tasks are answered; a QUEUED one becomes NOTIFIED.
+    A pull passes the same gates as a push, but needs no presence: the device itself asks. QUEUED, NOTIFIED
+    and IN_PROGRESS tasks are answered; a QUEUED one becomes NOTIFIED. Within the spacing of a push the same
+    message is given again, which is no new push. Once the answer is out, `acknowledge` stamps it.
     """
     now = now or timezone.now()
     return _give(requests, _may_be_pulled([device for device, _ in requests], now), now)
@@ -401,13 +430,14 @@ def _give(
 
 
 def _pull_some(campaign: Campaign, states: list[State], now: datetime) -> list[Push]:
-    if not _files_are_whole(campaign, now):
+    if not has_files(campaign, now):
         return []
     parts = _parts(campaign.firmware)
-    return _pushes(parts, _claim_pulled(campaign, states, now), now)
+    return _pushes(parts, _claim_pulled(campaign, states, now))
 
 
-def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> list[tuple[int, int]]:
+def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> list[tuple[int, int, datetime]]:
+    """(task, device, when it was handed over first) of those to be answered."""
     chosen = _chosen_versions(campaign)
     running = versions.current([state.device_id for state in states])
     with transaction.atomic():
@@ -416,11 +446,23 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
         answered = []
         for state in states:
             version = running.get((state.device_id, state.module))
+            is_copy = state.pushed_at is not None and state.pushed_at > now - PUSH_SPACING
+            if is_copy and version != state.to_version:
+                if state.status == TaskStatus.QUEUED:
+                    state.move(TaskStatus.NOTIFIED, now, version=version or "")
+                    state.ready_at = None
+                answered.append(state)
+                continue
             if state.status == TaskStatus.QUEUED:
                 if version == state.to_version:
                     life.succeed(state, now, version)
                     continue
-                if chosen and version not in chosen and not state.pushed_at:
+                if (
+                    chosen
+                    and version not in chosen
+                    and not state.pushed_at
+                    and not _is_left_by_us(state, version)
+                ):
                     state.move(TaskStatus.FAILED, now, reason=Reason.NO_LONGER_MATCHES.value)
                     state.reason, state.detail = Reason.NO_LONGER_MATCHES.value, ""
                     state.ready_at = None
@@ -430,15 +472,16 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
                 room -= 1
                 state.move(TaskStatus.NOTIFIED, now, kind=EventKind.PULLED, version=version or "")
                 state.active_at = now
-            elif state.pushed_at is None or state.pushed_at <= now - PUSH_SPACING:
+            else:
                 state.note(EventKind.PULLED, now, version=version or "")
+            state.from_version = version or state.from_version
             # A device that only asks again and again is not getting on: its time-out is not put off.
             state.ready_at, state.pushed_at = None, now
-            # The answer goes straight to the device that asked; there is no PUBACK to wait for.
-            state.acknowledged_at, state.is_changed = now, True
+            state.acknowledged_at, state.is_changed = None, True
             answered.append(state)
         moved, counts = moves.write([state for state in states if state.is_changed], now)
-        _count_rate(rate, sum(s.id in moved and s.status_before == TaskStatus.QUEUED for s in answered))
+        given = [state for state in answered if state.id in moved or not state.is_changed]
+        _count_rate(rate, sum(s.status_before == TaskStatus.QUEUED and s.pushed_at == now for s in given))
         moves.add_counts(counts)
     dynamic.enrol_ended([s.device_id for s in states if s.id in moved and s.status in FINAL], now)
-    return [(state.id, state.device_id) for state in answered if state.id in moved]
+    return [(state.id, state.device_id, state.pushed_at or now) for state in given]

@@ -222,8 +222,9 @@ def on_inform(
 
 
 def _on_inform_before_push(task: State, version: str, at: datetime, *, asks: bool) -> None:
-    # Whether it still is a chosen version is asked at the push.
-    if task.from_version != version:
+    # Whether it still is a chosen version is asked at the push, and of a later attempt also whether it is the
+    # one that the last push met.
+    if task.from_version != version and task.attempt == 1:
         task.from_version, task.is_changed = version, True
     if task.status == TaskStatus.QUEUED and not asks:
         requeue(task, at, max(at, task.due_at or at))

@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import dynamic, expand, life, live, moves, named, selection, sweep, tasks
+from campaigns import dispatch, dynamic, expand, life, live, moves, named, selection, sweep, tasks
 from campaigns.applied import Applied
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import (
@@ -396,6 +396,17 @@ def cancel_tasks(
             applied.campaigns, device_ids=devices, wake=tasks.dispatch_soon if applied.ready else None
         )
     return len(canceled)
+
+
+def stop_without_file(firmware_id: int, now: datetime | None = None) -> None:
+    """A device could not be given the stored file: if it is gone, the running campaigns of it stop.
+
+    Called by whoever opens the file for a device and fails. What waits fails with FILE_UNAVAILABLE.
+    """
+    now = now or timezone.now()
+    running = Campaign.objects.running().filter(firmware=firmware_id).select_related("firmware")
+    stopped = [campaign.pk for campaign in running if not dispatch.has_files(campaign, now)]
+    tasks.after_commit(stopped)
 
 
 def remove_devices(device_ids: Iterable[int], now: datetime | None = None) -> None:

@@ -326,6 +326,21 @@ def _remove_file(name: str) -> None:
         logger.exception("could not remove the stored file %s", name)
 
 
+def find_files(firmware: Firmware) -> None:
+    """See that the stored files are there in full length; else FileUnavailableError, as `verify_files`."""
+    files = list(firmware.files.all())
+    if not files:
+        raise FileUnavailableError(f"firmware {firmware.pk} has no file")
+    for row in files:
+        try:
+            with default_storage.open(row.file.name) as stored:
+                size = stored.size
+        except FileNotFoundError as error:
+            raise FileUnavailableError(f"{row.file.name} cannot be read: {error}") from error
+        if size != row.size:
+            raise FileUnavailableError(f"{row.file.name} has {size} bytes, not {row.size}")
+
+
 def verify_files(firmware: Firmware) -> None:
     """Digest the stored files again; FileUnavailableError if one is missing or not what was uploaded.
 

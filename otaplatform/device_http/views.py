@@ -8,13 +8,14 @@ import base64
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 
-from campaigns import live, reports, tasks
+from campaigns import dispatch, live, reports, tasks
 from campaigns.reports import Heard
 from devices import http_tokens, identity, topics
 from devices.brokers.contract import Refusal
@@ -117,8 +118,19 @@ def _publish(device: Device, incoming: Incoming) -> JsonResponse:
         return answer(Code.COMMON_ERROR)
     _announce(outcome)
     if outcome.answers:
-        info["data"] = base64.b64encode(outcome.answers[0][1]).decode()
+        given = outcome.answers[0]
+        info["data"] = base64.b64encode(given.payload).decode()
+        if given.task_id is not None:
+            _acknowledge(given.task_id, incoming.at)
     return answer(Code.SUCCESS, info)
+
+
+def _acknowledge(task_id: int, now: datetime) -> None:
+    """The answer is as good as out. What stays unstamped is offered again."""
+    try:
+        dispatch.acknowledge([task_id], now)
+    except UNAVAILABLE:
+        logger.warning("an answer could not be stamped", exc_info=True)
 
 
 def _announce(outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
@@ -48,11 +49,19 @@ class Incoming:
     channel: Channel = Channel.MQTT
 
 
+class Answer(NamedTuple):
+    """A message back to a device; one that gives a task is to be acknowledged once it is out."""
+
+    topic: str
+    payload: bytes
+    task_id: int | None
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a batch came to, once it is committed."""
 
-    answers: list[tuple[str, bytes]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     campaigns: set[int] = field(default_factory=set)  # with news for open pages
     devices: set[int] = field(default_factory=set)  # whose rows may have changed
     ready: bool = False  # something may be pushed now
@@ -208,11 +217,12 @@ class Router:
                     package, url = (push.package, push.url) if push else (None, "")
                     reply = wire.firmware_get_reply(pull.request.id, package, url=url)
                 elif push:
-                    millis = int(now.timestamp() * 1000)
+                    millis = int(push.at.timestamp() * 1000)
                     reply = wire.request_reply(push.package, url=push.url, now_ms=millis)
                 else:
                     continue
-                answers.append((topics.build(kind, *names), reply))
+                task = push.task_id if push else None
+                answers.append(Answer(topics.build(kind, *names), reply, task))
             work.outcome.campaigns.update(
                 UpdateTask.objects.filter(id__in=[push.task_id for push in given.values()]).values_list(
                     "campaign_id", flat=True

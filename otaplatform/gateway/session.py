@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from campaigns import dispatch
 from devices import mqtt, topics
 from devices.mqtt import Address, Link, LinkError
 from otaplatform.gateway.announcer import Announcer
@@ -75,6 +76,9 @@ class GatewaySession:
         self._announcer = Announcer()
         self._held: list[_Held] = []
         self._first_at = self._last_at = 0.0
+        # Answers under way, {packet id: task}, and tasks whose answer the broker took.
+        self._answering: dict[int, int] = {}
+        self._answered: list[int] = []
         self._stored: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._heartbeat_at = time.monotonic() - HEARTBEAT_SECONDS  # the first one at once
         self._connected_at = 0.0
@@ -108,7 +112,14 @@ class GatewaySession:
     # ---- the connection ------------------------------------------------------------------------------
 
     def _connect(self) -> Link:
-        link = Link(self._where, self._client_id, persistent=True, on_message=self._received)
+        self._answering.clear()
+        link = Link(
+            self._where,
+            self._client_id,
+            persistent=True,
+            on_message=self._received,
+            on_published=self._published,
+        )
         link.connect()
         if not link.is_resumed:
             self._stored.clear()
@@ -125,6 +136,8 @@ class GatewaySession:
                 link.turn(self._patience(), BATCH - len(self._held))
                 if self._is_due():
                     self._flush(link)
+                if self._answered:
+                    self._acknowledge_answers()
                 self._beat()
             if link.is_up:
                 self._flush(link)
@@ -152,6 +165,20 @@ class GatewaySession:
             self._first_at = self._last_at
         incoming = Incoming(topic, bytes(message.payload), message.dup, timezone.now())
         self._held.append(_Held(message.mid if message.qos else 0, incoming))
+
+    def _published(self, packet_id: int, reached: bool) -> None:
+        task = self._answering.pop(packet_id, None)
+        if task is not None and reached:
+            self._answered.append(task)
+
+    def _acknowledge_answers(self) -> None:
+        """Stamp answers that the broker took; what stays unstamped is pushed again by the sweep."""
+        answered, self._answered = self._answered, []
+        try:
+            dispatch.acknowledge(answered, timezone.now())
+        except UNAVAILABLE as error:
+            logger.warning("%s answers could not be stamped: %r", len(answered), error)
+            connection.close()
 
     # ---- batches -------------------------------------------------------------------------------------
 
@@ -190,8 +217,10 @@ class GatewaySession:
             finally:
                 if work is not None:
                     self._remember(fresh, work)
-        for topic, payload in outcome.answers:
-            link.publish(topic, payload)
+        for answer in outcome.answers:
+            packet_id = link.publish(answer.topic, answer.payload)
+            if packet_id is not None and answer.task_id is not None:
+                self._answering[packet_id] = answer.task_id
         for held in batch:
             if held.packet_id:
                 link.acknowledge(held.packet_id)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.core.files.storage import default_storage
 
-from campaigns import dispatch, expand, moves, reports
+from campaigns import dispatch, expand, moves, reports, services
 from campaigns.models import Campaign, TaskEvent, UpdateTask
 from campaigns.states import CampaignStatus, EventKind, Policy, TaskStatus
 from devices.models import BrokerEpoch, Device, DevicePresence, DeviceVersion
@@ -349,3 +349,158 @@ def test_a_second_push_that_reached_nobody_leaves_the_first_one_standing(
     dispatch.dispatch(lambda messages: [Delivery.NO_SUBSCRIBER] * len(messages), later)
     task = UpdateTask.objects.get(device=device)
     assert (task.status, task.pushed_at, task.acknowledged_at) == ("QUEUED", now, None)
+
+
+def lose_file(firmware: Firmware) -> None:
+    file = firmware.files.get()
+    default_storage.delete(file.file.name)
+
+
+@pytest.mark.parametrize("way", ["push", "pull", "download"])
+def test_a_file_that_is_lost_after_the_first_push_stops_the_batch(
+    campaign: Campaign, fleet: Fleet, broker: Broker, now: datetime, way: str
+) -> None:
+    first, second, offline = fleet(1), fleet(1), fleet(1, online=False)
+    expand.expand(campaign.pk, now)
+    assert campaign.max_attempts == 1
+    campaign.refresh_from_db()
+    UpdateTask.objects.filter(device=second[0]).update(ready_at=now + timedelta(minutes=1))
+    dispatch.dispatch(broker.send, now)
+    assert counts(campaign) == {"NOTIFIED": 1, "QUEUED": 2}
+    lose_file(campaign.firmware)
+    later = now + timedelta(minutes=2)
+    if way == "push":
+        dispatch.dispatch(broker.send, later)
+    elif way == "pull":
+        assert dispatch.pull([(offline[0].pk, None)], later) == {}
+    else:
+        services.stop_without_file(campaign.firmware_id, later)
+    assert len(broker.sent) == 1
+    assert counts(campaign) == {"NOTIFIED": 1, "FAILED": 2}
+    assert set(UpdateTask.objects.exclude(device=first[0]).values_list("reason", flat=True)) == {
+        "FILE_UNAVAILABLE"
+    }
+
+
+def test_a_file_that_is_there_is_no_reason_to_stop(
+    ready: tuple[Campaign, list[Device]], now: datetime
+) -> None:
+    services.stop_without_file(ready[0].firmware_id, now)
+    assert counts(ready[0]) == {"QUEUED": 3}
+
+
+def test_a_dynamic_batch_whose_file_is_lost_fails_each_device_once_and_matches_no_more(
+    firmware: Firmware, fleet: Fleet, broker: Broker, now: datetime
+) -> None:
+    batch = CampaignFactory.create(firmware=firmware, policy=Policy.DYNAMIC, expanded_at=None)
+    (device,) = fleet(1)
+    expand.expand(batch.pk, now)
+    lose_file(firmware)
+    dispatch.dispatch(broker.send, now)
+    (late,) = fleet(1)
+    for each in (device, late):
+        reports.apply([reports.Inform(each.pk, each.product_id, "default", "1.1.0", now)], now)
+    dispatch.dispatch(broker.send, now + timedelta(minutes=5))
+    assert counts(batch) == {"FAILED": 1}
+    batch.refresh_from_db()
+    assert batch.matching_stopped_at
+
+
+def test_a_file_that_was_put_back_is_digested_before_it_goes_out_again(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    campaign, _ = ready
+    file = campaign.firmware.files.get()
+    dispatch.has_files(campaign, now)
+    default_storage.delete(file.file.name)
+    dispatch.dispatch(broker.send, now)
+    with default_storage.open(file.file.name, "wb") as stored:
+        stored.write(b"x" * file.size)
+    services.update_again(campaign, now=now)
+    dispatch.dispatch(broker.send, now)
+    assert broker.sent == []
+    assert counts(campaign) == {"FAILED": 3}
+
+
+def test_a_pull_right_after_a_push_gives_the_same_message_and_is_no_new_push(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    _, (device, *_) = ready
+    dispatch.dispatch(broker.send, now)
+    pushed = {topic.rsplit("/", 1)[1]: body for topic, body in broker.sent}[device.name]
+    before = UpdateTask.objects.filter(device=device).values().get()
+    (given,) = dispatch.pull([(device.pk, None)], now + timedelta(seconds=29)).values()
+    assert json.loads(dispatch._payload(given)) == pushed
+    assert UpdateTask.objects.filter(device=device).values().get() == before
+    assert TaskEvent.objects.filter(kind=EventKind.PULLED).count() == 0
+    (later,) = dispatch.pull([(device.pk, None)], now + timedelta(seconds=30)).values()
+    assert later.url != given.url
+    assert UpdateTask.objects.get(device=device).pushed_at == now + timedelta(seconds=30)
+
+
+def test_a_task_that_went_back_to_the_queue_is_given_the_same_message_within_the_spacing(
+    ready: tuple[Campaign, list[Device]], broker: Broker, now: datetime
+) -> None:
+    campaign, (device, *_) = ready
+    Campaign.objects.update(max_per_minute=10)
+    dispatch.dispatch(broker.send, now)
+    task = UpdateTask.objects.filter(device=device)
+    task.update(status=TaskStatus.QUEUED, ready_at=now + timedelta(seconds=30))
+    moves.recount([campaign.pk], repair=True)
+    used = Campaign.objects.get().rate_used
+    (given,) = dispatch.pull([(device.pk, None)], now + timedelta(seconds=5)).values()
+    assert (given.at, task.get().pushed_at, task.get().status) == (now, now, "NOTIFIED")
+    assert Campaign.objects.get().rate_used == used
+    assert counts(campaign) == {"NOTIFIED": 3}
+
+
+def test_the_answer_to_a_pull_is_stamped_only_when_it_is_out(
+    ready: tuple[Campaign, list[Device]], now: datetime
+) -> None:
+    _, (device, *_) = ready
+    dispatch.pull([(device.pk, None)], now)
+    task = UpdateTask.objects.get(device=device)
+    assert (task.pushed_at, task.acknowledged_at) == (now, None)
+    dispatch.acknowledge([task.pk], now + timedelta(seconds=1))
+    task.refresh_from_db()
+    assert task.acknowledged_at == now + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("way", ["push", "pull"])
+@pytest.mark.parametrize(
+    ("version", "reason", "detail", "attempt", "is_pushed"),
+    [
+        ("1.3-wrong", "WRONG_VERSION", "1.3-wrong", 2, True),
+        ("1.4-other", "WRONG_VERSION", "1.3-wrong", 2, False),
+        ("1.3-wrong", "WRONG_VERSION", "1.3-wrong", 1, False),
+        ("1.3-wrong", "DOWNLOAD", "1.3-wrong", 2, False),
+        ("0.9-met", "TIMEOUT", "", 3, True),
+        ("0.9-met", "", "", 1, False),
+    ],
+)
+def test_a_version_that_our_earlier_attempt_left_behind_is_tried_again(
+    firmware: Firmware,
+    fleet: Fleet,
+    broker: Broker,
+    now: datetime,
+    version: str,
+    reason: str,
+    detail: str,
+    attempt: int,
+    is_pushed: bool,
+    way: str,
+) -> None:
+    (device,) = fleet(1)
+    campaign = CampaignFactory.create(firmware=firmware, source_versions=["1.0.0"], expanded_at=None)
+    expand.expand(campaign.pk, now)
+    UpdateTask.objects.update(attempt=attempt, reason=reason, detail=detail, from_version="0.9-met")
+    DeviceVersion.objects.update(version=version)
+    if way == "push":
+        dispatch.dispatch(broker.send, now)
+    else:
+        dispatch.pull([(device.pk, None)], now)
+    task = UpdateTask.objects.get()
+    if is_pushed:
+        assert (task.status, task.from_version) == ("NOTIFIED", version)
+    else:
+        assert (task.status, task.reason, task.detail) == ("FAILED", "NO_LONGER_MATCHES", "")

@@ -248,7 +248,7 @@ def test_a_device_that_asks_twice_in_a_batch_is_answered_twice() -> None:
             message(device, Kind.REQUEST, {"id": 3, "params": {"module": "MCU"}}),
         ]
     )
-    (_, nothing), (topic, package) = outcome.answers
+    (_, nothing, _), (topic, package, _) = outcome.answers
     assert nothing == b'{"id":1,"code":200,"data":{}}'
     assert topic == topics.build(Kind.FIRMWARE_GET_REPLY, device.product.product_key, device.name)
     assert package.startswith(b'{"id":2,"code":200,"data":{"size":')
