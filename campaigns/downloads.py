@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 
-from campaigns.models import Campaign, UpdateTask
+from campaigns import services
+from campaigns.models import UpdateTask
 from campaigns.states import UPDATING
 from devices import sql
 from firmware.download import bare, is_continuation, stream_file
@@ -100,12 +101,10 @@ def bytes_sent(task_id: int, position: int, now: datetime | None = None) -> bool
 
 
 def file_lost(file: FirmwareFile) -> None:
-    """A download found no file: its campaigns look at it again before they push to anybody else."""
+    """A download found no file: the campaigns that would give it to others stop."""
     try:
-        Campaign.objects.filter(firmware=file.firmware_id, file_checked_at__isnull=False).update(
-            file_checked_at=None
-        )
-    except (OperationalError, InterfaceError) as error:
+        services.stop_without_file(file.firmware_id)
+    except (OperationalError, InterfaceError, OSError) as error:
         logger.warning("the loss of a file could not be stored: %s", error)
     finally:
         sql.release_connections()
