@@ -1,7 +1,5 @@
 """Lists of chosen devices: read from a text or a CSV file, and kept between the preview and the launch."""
 
-import csv
-import io
 import re
 import secrets
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from campaigns.services import MAX_CHOSEN
+from otaplatform.core.csv_files import device_names
 
 FOLDER = "chosen"
 # A name has up to 32 characters; other columns of a file are read over.
@@ -30,29 +29,8 @@ def from_text(text: str) -> list[str]:
 
 
 def from_csv(file: IO[bytes]) -> list[str]:
-    """DeviceNames of the first column of a CSV file in UTF-8; a header "DeviceName" is optional.
-
-    With a header, its column is read wherever it stands. ValidationError if it is no such file.
-    """
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
-        return _checked(_column(text))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValidationError(_("This is not a CSV file in UTF-8."), code="invalid") from error
-    finally:
-        text.detach()
-
-
-def _column(text: IO[str]) -> Iterator[str]:
-    column = 0
-    for number, row in enumerate(csv.reader(text)):
-        if number == 0:
-            headers = [cell.strip().lower() for cell in row]
-            if "devicename" in headers:
-                column = headers.index("devicename")
-                continue
-        if column < len(row):
-            yield row[column].strip()
+    """DeviceNames of a file as `core.csv_files.device_names` reads it; each once, in order."""
+    return _checked(device_names(file))
 
 
 def _checked(names: Iterator[str]) -> list[str]:

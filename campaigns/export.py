@@ -1,8 +1,6 @@
 """Tables as CSV files, streamed: a million rows never stand in memory at once."""
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -15,21 +13,9 @@ from campaigns.listing import Filters, Totals, tasks_page
 from campaigns.models import UpdateTask
 from campaigns.states import TABS, Reason, TaskStatus
 from devices import versions
+from otaplatform.core.csv_files import csv_text
 
 CHUNK = 1000
-# A spreadsheet takes a cell that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def defused(value: Any) -> Any:
-    """A cell that no spreadsheet will run: an apostrophe in front makes it text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows([defused(cell) for cell in row] for row in rows)
-    return text.getvalue()
 
 
 async def _pieces(texts: Iterator[str]) -> AsyncIterator[str]:

@@ -108,7 +108,7 @@ class BatchForm(LaunchForm):
         required=False,
         widget=forms.FileInput(attrs={"accept": ".csv,.txt,text/csv,text/plain"}),
         help_text=gettext_lazy(
-            "Names in the first column, or in the column “DeviceName”; at most 1,000,000. "
+            "One name a line, or a table with a column headed DeviceName; at most 1,000,000 names. "
             "The preview says of each name whether it is taken in."
         ),
     )

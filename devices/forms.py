@@ -7,9 +7,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from devices import csv_files
 from devices.models import Device, Product, validate_device_name
-from devices.services import MAX_BATCH
+from devices.services import MAX_BATCH, names_of_file
 from otaplatform.accounts.models import Account
 
 
@@ -85,7 +84,9 @@ class BatchForm(forms.Form):
     file = forms.FileField(
         label=_("CSV file"),
         required=False,
-        help_text=_("One DeviceName a line, in the first column; a heading DeviceName may stand above."),
+        help_text=_(
+            "One DeviceName a line, or a table with a column headed DeviceName. UTF-8, UTF-16 or GB18030."
+        ),
         widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
     )
     # Names this one submission: sent again (a reload), it does not register everything once more.
@@ -110,10 +111,12 @@ class BatchForm(forms.Form):
             self.add_error("file", _("Choose a file."))
             return
         try:
-            data["names"] = names = csv_files.read_names(upload.read(csv_files.MAX_BYTES + 1))
+            data["names"] = names = names_of_file(upload.file)
         except ValidationError as error:
             self.add_error("file", error)
             return
-        if not 1 <= len(names) <= MAX_BATCH:
-            message = _("The file names %(found)d devices; between 1 and %(max)d are possible.")
-            self.add_error("file", ValidationError(message, params={"found": len(names), "max": MAX_BATCH}))
+        if not names:
+            self.add_error("file", _("The file names no device."))
+        elif len(names) > MAX_BATCH:
+            message = _("The file names more than %(max)d devices. Register them in several files.")
+            self.add_error("file", ValidationError(message, params={"max": MAX_BATCH}))

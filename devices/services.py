@@ -4,6 +4,7 @@ A person who did it is `actor`; None is the platform itself. What is refused rai
 field where a form has one.
 """
 
+import io
 import secrets
 import string
 from collections import Counter
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
+from typing import IO
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -31,8 +34,11 @@ from devices.models import (
 from otaplatform.accounts import audit
 from otaplatform.accounts.models import Account, User
 from otaplatform.accounts.secret import encrypt
+from otaplatform.core.csv_files import device_names
 
 MAX_BATCH = 10_000
+# Of a file with so many DeviceNames and some other columns.
+MAX_FILE_BYTES = 4 * 1024 * 1024
 LOOKUP_SIZE = 1000
 KEY_PREFIX = "a1"
 _ALPHABET = string.ascii_letters + string.digits
@@ -168,6 +174,18 @@ def register_devices(
         Registration(name, error=error) if error else Registration(name, next(made))
         for name, error in zip(names, errors, strict=True)
     ]
+
+
+def names_of_file(file: IO[bytes]) -> list[str]:
+    """The DeviceNames of a list to register; more than MAX_BATCH are not read to the end.
+
+    ValidationError: the file is too large, or no list of devices.
+    """
+    if file.seek(0, io.SEEK_END) > MAX_FILE_BYTES:
+        message = _("The file is larger than %(max)d MB.")
+        raise ValidationError(message, params={"max": MAX_FILE_BYTES // 1024**2}, code="size")
+    file.seek(0)
+    return list(islice(device_names(file), MAX_BATCH + 1))
 
 
 def _errors(product: Product, names: Sequence[str]) -> list[str]:

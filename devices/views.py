@@ -12,13 +12,14 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices import csv_files, fleet, listing, services
+from devices import fleet, listing, services
 from devices.forms import BatchForm, DeviceForm, ProductForm
 from devices.models import Device, Product, VersionCounter
 from otaplatform.accounts.models import User
 from otaplatform.accounts.pages import page_context
 from otaplatform.accounts.paging import keyset
 from otaplatform.accounts.scope import account_scope
+from otaplatform.core.csv_files import csv_text
 
 # Products that a list offers to choose from; more are found by their own list.
 PRODUCTS_OFFERED = 200
@@ -211,7 +212,7 @@ def _batch_result(
     made = sum(1 for result in results if result.device)
     header = ["DeviceName", "DeviceSecret", "ProductKey", _("Result")]
     registered = _("Registered")
-    lines = ([r.name, r.secret, product.product_key, r.error or registered] for r in results)
+    lines = [[r.name, r.secret, product.product_key, r.error or registered] for r in results]
     context = page_context(
         request,
         ngettext("%(n)d device registered", "%(n)d devices registered", made) % {"n": made},
@@ -219,7 +220,7 @@ def _batch_result(
         failed=[result for result in results if not result.device],
         made=made,
         shown=[result for result in results if result.device][:RESULTS_SHOWN],
-        file=csv_files.write(header, lines),
+        file=csv_text([header, *lines]),
     )
     return render(request, "devices/device_batch_result.html", context)
 

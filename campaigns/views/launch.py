@@ -21,7 +21,7 @@ from django.utils.translation import gettext_noop, ngettext
 from django.views.decorators.http import require_GET
 
 from campaigns import chosen, named, selection, services
-from campaigns.export import csv_response, csv_text
+from campaigns.export import csv_response
 from campaigns.forms import SHOWN_NAMES, BatchForm, ValidateForm
 from campaigns.models import Campaign
 from campaigns.services import Planned, RefusedError
@@ -30,6 +30,7 @@ from campaigns.views.common import page, the_firmware
 from devices.models import DevicePresence, DeviceVersion
 from firmware.models import Firmware
 from otaplatform.accounts.scope import Staff, require
+from otaplatform.core.csv_files import csv_text
 
 SUGGESTIONS = 20
 EXCLUDED_SHOWN = 100

@@ -139,7 +139,9 @@ class JobNew(Strict):
 
 
 class JobFile(Strict):
-    file = serializers.FileField(help_text="CSV in UTF-8: DeviceNames in the first column")
+    file = serializers.FileField(
+        help_text="CSV in UTF-8, UTF-16 or GB18030: a DeviceName a line, or a column headed DeviceName"
+    )
 
 
 class JobShown(Shown):

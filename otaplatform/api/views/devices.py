@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns.why import Surroundings, why_device
-from devices import csv_files, listing, services, versions
+from devices import listing, services, versions
 from devices.models import Device, DeviceStatus, DeviceVersion, Product
 from otaplatform.accounts import audit
 from otaplatform.api import paging
@@ -189,9 +189,8 @@ class JobResource(OfProduct):
         if request.content_type and request.content_type.startswith("multipart/"):
             form = shapes.JobFile(data=request.data)
             form.is_valid(raise_exception=True)
-            upload = form.validated_data["file"]
             try:
-                names = csv_files.read_names(upload.read(csv_files.MAX_BYTES + 1))
+                names = services.names_of_file(form.validated_data["file"].file)
             except ValidationError as error:
                 raise ValidationError({"file": error.error_list}) from None
         else:
