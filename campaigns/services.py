@@ -40,6 +40,8 @@ from otaplatform.accounts.models import User
 SCHEDULE_FROM = timedelta(minutes=5)
 SCHEDULE_UNTIL = timedelta(days=7)
 MAX_CHOSEN = 1_000_000
+# A validation is done on a few devices.
+MAX_VALIDATED = 1000
 # What the expansion gives a device, by the campaign's status.
 GIVEN = {CampaignStatus.PLANNED: TaskStatus.SCHEDULED, CampaignStatus.IN_PROGRESS: TaskStatus.QUEUED}
 
@@ -235,6 +237,13 @@ def launch_validation(
     _require_association(firmware)
     if not device_names:
         raise ValidationError({"device_names": _("Choose at least one device.")})
+    if len(device_names) > MAX_VALIDATED:
+        problem = ValidationError(
+            _("A validation takes at most %(max)s devices. Use a batch update for more."),
+            code="too_many",
+            params={"max": f"{MAX_VALIDATED:,}"},
+        )
+        raise ValidationError({"device_names": problem})
     if excluded := named.look(firmware, device_names, source_versions, now).excluded:
         raise ValidationError(
             {"device_names": [exclusion_message(name, why) for name, why in excluded.items()]}

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.core.exceptions import BadRequest, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -33,6 +32,8 @@ def on_firmware(request: Staff, pk: int) -> HttpResponse:
     campaigns = Campaign.objects.filter(firmware=firmware).order_by("-id")
     if only := whole_numbers(request.POST.getlist("campaign")):
         campaigns = campaigns.filter(pk__in=only)
+        if not campaigns.exists():
+            raise Http404
     url = reverse("campaigns:firmware-details", args=[firmware.pk])
     return _act(request, list(campaigns[:CAMPAIGNS_SHOWN]), url)
 
@@ -46,7 +47,10 @@ def on_campaign(request: Staff, pk: int) -> HttpResponse:
 
 
 def _act(request: Staff, campaigns: list[Campaign], url: str) -> HttpResponse:
-    action = _ACTIONS.get(request.POST.get("action", ""))
+    name = request.POST.get("action", "")
+    action = _ACTIONS.get(name)
+    if name in _OF_ONE_CAMPAIGN and len(campaigns) != 1:
+        raise BadRequest
     answer: HttpResponse | None = None
     if action is None:
         messages.error(request, _("Choose what to do."))
@@ -55,7 +59,7 @@ def _act(request: Staff, campaigns: list[Campaign], url: str) -> HttpResponse:
             answer = action(request, campaigns, url)
         except ValidationError as error:
             messages.error(request, sentences(error))
-    return answer or redirect(_back(request, url))
+    return answer or HttpResponseRedirect(_back(request, url))
 
 
 def _back(request: HttpRequest, url: str) -> str:
@@ -221,6 +225,8 @@ def _stop_matching(request: Staff, campaigns: list[Campaign], url: str) -> None:
     messages.success(request, _("The batch takes in no further devices."))
 
 
+# What no page offers for several campaigns at once.
+_OF_ONE_CAMPAIGN = frozenset({"cancel_batch", "pause", "resume", "stop_matching"})
 _ACTIONS: dict[str, Callable[[Staff, list[Campaign], str], HttpResponse | None]] = {
     "cancel": _cancel,
     "cancel_tab": _cancel_tab,

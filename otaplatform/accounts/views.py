@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import translation
@@ -29,6 +30,9 @@ def switch_language(request: HttpRequest) -> HttpResponseBase:
 @require()
 def switch_account(request: Staff) -> HttpResponse:
     """A superuser looks at one account, or at all of them."""
+    if not request.user.is_superuser:
+        # Before the look-up: which accounts there are is nobody else's business.
+        raise PermissionDenied
     choice = request.POST.get("account", "")
     account = None if choice == ALL_ACCOUNTS else get_object_or_404(Account, pk=_number(choice))
     choose_account(request, account)

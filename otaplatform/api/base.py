@@ -20,7 +20,7 @@ from otaplatform.accounts.scope import account_scope
 from otaplatform.api import idempotency, paging
 from otaplatform.api.errors import ApiError, unknown
 from otaplatform.api.models import IdempotencyKey
-from otaplatform.api.parsers import SHORT_JSON, JSONParser
+from otaplatform.api.parsers import JSONParser
 
 
 class Filters(serializers.Serializer[Any]):
@@ -46,7 +46,8 @@ class Resource(viewsets.GenericViewSet[Any]):
     filters: ClassVar[dict[str, type[Filters]]] = {}
     # Fields whose errors the verbs report under another name.
     field_names: ClassVar[dict[str, str]] = {}
-    json_limit = SHORT_JSON
+    # How long a body may be, in bytes, of actions whose body is not short.
+    json_limits: ClassVar[dict[str, int]] = {}
     _claimed: IdempotencyKey | None = None
 
     # ---- who asks -----------------------------------------------------------------------------------
@@ -78,8 +79,8 @@ class Resource(viewsets.GenericViewSet[Any]):
             self._prefer(request)
         _ = self.account
         known = set(self.filters[self.action]().fields) if self.action in self.filters else set()
-        if strange := sorted(set(request.query_params) - known):
-            raise ApiError("invalid", problems=unknown(strange))
+        if strange := [name for name in request.query_params if name not in known]:
+            raise unknown(strange)
         if request.method == "POST":
             claimed = idempotency.claim(request, self.actor)
             if isinstance(claimed, idempotency.Kept):
@@ -105,6 +106,8 @@ class Resource(viewsets.GenericViewSet[Any]):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
+        # Secrets are among the answers, and no answer is worth keeping.
+        response["Cache-Control"] = "no-store"
         if self._claimed:
             headers = {name: response[name] for name in ("Location",) if name in response}
             data = b"" if response.data is None else JSONRenderer().render(response.data)

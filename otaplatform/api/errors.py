@@ -1,14 +1,23 @@
 """Every error as `{"code", "message", "fields"}`, in the language that the request asks for."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.core.signals import got_request_exception
 from django.db import IntegrityError
 from django.http import Http404
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django_stubs_ext import StrOrPromise
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -22,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # {field: [(code, sentence)]}
 Problems = dict[str, list[tuple[str, str]]]
+# An answer is bounded whatever was sent: errors and unknown fields told, characters of a name and a sentence.
+MAX_ERRORS, MAX_UNKNOWN = 100, 20
+LONGEST_NAME, LONGEST_SENTENCE = 100, 1000
 _OF_STATUS = {
     400: "malformed",
     401: "unauthenticated",
@@ -45,15 +57,24 @@ class ApiError(exceptions.APIException):
 
 
 def body(code: str, message: StrOrPromise = "", problems: Problems | None = None) -> dict[str, Any]:
-    """The answer of an error."""
-    return {
-        "code": code,
-        "message": str(message or CODES[code][1]),
-        "fields": {
-            field: [{"code": code, "message": text} for code, text in errors]
-            for field, errors in (problems or {}).items()
-        },
-    }
+    """The answer of an error, with the first MAX_ERRORS of its problems and the count of the others."""
+    fields: dict[str, list[dict[str, str]]] = {}
+    left = MAX_ERRORS
+    for field, errors in (problems or {}).items():
+        if shown := errors[:left]:
+            fields[_short(field, LONGEST_NAME)] = [
+                {"code": code, "message": _short(text, LONGEST_SENTENCE)} for code, text in shown
+            ]
+        left -= len(shown)
+    sentence = _short(str(message or CODES[code][1]), LONGEST_SENTENCE)
+    if others := sum(map(len, (problems or {}).values())) - MAX_ERRORS + left:
+        more = ngettext("%(n)s more error is not listed.", "%(n)s more errors are not listed.", others)
+        sentence = f"{sentence} {more % {'n': f'{others:,}'}}"
+    return {"code": code, "message": sentence, "fields": fields}
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else Truncator(text[: length + 1]).chars(length)
 
 
 def handle(error: Exception, context: Mapping[str, Any]) -> Response:
@@ -91,6 +112,10 @@ def _refusal(error: Exception, names: Mapping[str, str]) -> ApiError | None:
             return ApiError("conflict")
         case Http404():
             return ApiError("not_found")
+        case RequestDataTooBig():
+            return ApiError("too_large")
+        case SuspiciousOperation():
+            return ApiError("malformed")
         case PermissionDenied():
             return ApiError("forbidden")
         case exceptions.APIException():
@@ -108,7 +133,8 @@ def _invalid(problems: Problems, names: Mapping[str, str]) -> ApiError:
     conflicts = {CONFLICTS[code] for code in codes if code in CONFLICTS}
     code = conflicts.pop() if conflicts and all(code in CONFLICTS for code in codes) else "invalid"
     if not general and fields:
-        general = " ".join(text for errors in fields.values() for _code, text in errors[:1])
+        firsts = (text for errors in fields.values() for _code, text in errors[:1])
+        general = " ".join(islice(firsts, MAX_UNKNOWN))
     return ApiError(code, general, fields)
 
 
@@ -133,6 +159,12 @@ def _problems_of_rest(details: Any, path: str = "") -> Iterator[tuple[str, list[
         yield path or NON_FIELD_ERRORS, [(str(d["code"]), str(d["message"])) for d in details]
 
 
-def unknown(names: Sequence[str]) -> Problems:
-    """Fields or parameters that an address does not have."""
-    return {name: [("unknown", _("There is no such field."))] for name in names}
+def unknown(names: Iterable[str]) -> ApiError:
+    """The refusal of fields or parameters that an address does not have; the first MAX_UNKNOWN are named."""
+    found = list(names)
+    text = _("There is no such field.")
+    message = ""
+    if (others := len(found) - MAX_UNKNOWN) > 0:
+        more = ngettext("%(n)s more field is unknown.", "%(n)s more fields are unknown.", others)
+        message = f"{CODES['invalid'][1]} {more % {'n': f'{others:,}'}}"
+    return ApiError("invalid", message, {name: [("unknown", text)] for name in sorted(found[:MAX_UNKNOWN])})

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 
 from otaplatform.api.codes import CODES
-from otaplatform.api.errors import ApiError, unknown
+from otaplatform.api.errors import unknown
 
 MAX_ID = 2**63 - 1
 
@@ -85,13 +85,13 @@ class Texts(serializers.Field[list[str], Any, list[str], Any]):
         self.limit, self.allow_empty = limit, allow_empty
 
     def to_internal_value(self, data: Any) -> list[str]:
-        if not isinstance(data, list) or any(
-            type(item) is not str or len(item) > 64 or "\0" in item for item in data
-        ):
+        if not isinstance(data, list):
             self.fail("not_a_list")
         if len(data) > self.limit:
             message = str(self.error_messages["too_many"]) % {"limit": self.limit}
             raise serializers.ValidationError(message, code="too_many")
+        if any(type(item) is not str or len(item) > 64 or "\0" in item for item in data):
+            self.fail("not_a_list")
         if not data and not self.allow_empty:
             self.fail("empty")
         try:
@@ -102,6 +102,20 @@ class Texts(serializers.Field[list[str], Any, list[str], Any]):
 
     def to_representation(self, value: list[str]) -> list[str]:
         return value
+
+
+class Choices(serializers.ListField):
+    """A list of choices. Its length is judged before its items are looked at."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        super().__init__(child=Choice(choices), allow_empty=False, max_length=len(list(choices)), **options)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        assert self.max_length is not None
+        if isinstance(data, list) and len(data) > self.max_length:
+            message = str(self.error_messages["max_length"]).format(max_length=self.max_length)
+            raise serializers.ValidationError(message, code="max_length")
+        return super().to_internal_value(data)
 
 
 class Strict(serializers.Serializer[Any]):
@@ -138,8 +152,8 @@ class StrictModel(serializers.ModelSerializer[Any]):
 def refuse_unknown(serializer: serializers.Serializer[Any], data: Any) -> None:
     if isinstance(data, Mapping):
         writable = {name for name, field in serializer.fields.items() if not field.read_only}
-        if strange := sorted(str(name) for name in data if name not in writable):
-            raise ApiError("invalid", problems=unknown(strange))
+        if strange := [str(name) for name in data if name not in writable]:
+            raise unknown(strange)
 
 
 class Shown(serializers.ModelSerializer[Any]):

@@ -11,7 +11,7 @@ from campaigns.services import EXCLUSIONS, MAX_CHOSEN
 from campaigns.states import OPEN, CampaignKind, CampaignStatus, EventKind, Reason, TaskStatus
 from campaigns.why import why
 from otaplatform.api.base import Filters
-from otaplatform.api.fields import MAX_ID, Choice, Shown, Strict, StrictModel, Texts, Truth, Whole
+from otaplatform.api.fields import MAX_ID, Choice, Choices, Shown, Strict, StrictModel, Texts, Truth, Whole
 
 STATUSES = [status.lower() for status in TaskStatus.values]
 COUNTED = [
@@ -139,11 +139,9 @@ class CampaignFilters(Filters):
 
 
 class CancelChoice(Strict):
-    states = serializers.ListField(
-        child=Choice(sorted(status.lower() for status in OPEN)),
+    states = Choices(
+        sorted(status.lower() for status in OPEN),
         required=False,
-        allow_empty=False,
-        max_length=len(OPEN),
         help_text="Tasks in these states; left out: all, and the campaign ends",
     )
 

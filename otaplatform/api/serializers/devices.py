@@ -15,7 +15,6 @@ from devices.models import (
     validate_product_name,
 )
 from devices.services import MAX_BATCH
-from firmware.validators import validate_version
 from otaplatform.api.base import Filters
 from otaplatform.api.fields import Moment, Shown, Strict, StrictModel, Text, Truth, Whole
 from otaplatform.api.models import RegistrationJob
@@ -72,7 +71,7 @@ class VersionShare(serializers.Serializer[Any]):
 
 
 class VersionFilters(Filters):
-    module = serializers.CharField(required=False, max_length=64)
+    module = Text(required=False, max_length=64)
 
 
 class DeviceNew(Strict):
@@ -87,7 +86,8 @@ class DeviceNew(Strict):
 
 class DeviceFilters(Filters):
     status = serializers.ChoiceField(DeviceStatus.choices, required=False)
-    version = serializers.CharField(required=False, max_length=64, validators=[validate_version])
+    # What devices run is theirs to name: the rules for firmware do not hold here.
+    version = Text(required=False, max_length=64, help_text="As devices reported it, character by character")
     name = serializers.CharField(required=False, max_length=32, help_text="Beginning of the DeviceName")
 
 

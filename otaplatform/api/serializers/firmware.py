@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from campaigns.services import MAX_CHOSEN
+from campaigns.services import MAX_VALIDATED
 from firmware.models import Firmware, FirmwareFile, FirmwareStatus, SignMethod
 from firmware.validators import validate_firmware_name, validate_version
 from otaplatform.api.base import Filters
@@ -91,7 +91,7 @@ class Association(Strict):
 
 
 class ValidationNew(Strict):
-    device_names = Texts(limit=MAX_CHOSEN, allow_empty=False)
+    device_names = Texts(limit=MAX_VALIDATED, allow_empty=False)
     source_versions = Texts(limit=1000, required=False)
     timeout_minutes = Whole(
         required=False, allow_null=True, min_value=1, max_value=1440, help_text="null: never; left out: 60"

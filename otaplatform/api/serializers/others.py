@@ -7,10 +7,8 @@ from rest_framework import serializers
 
 from otaplatform.accounts.models import AuditEntry
 from otaplatform.api.base import Filters
-from otaplatform.api.fields import Moment, Shown, Strict, Truth, Whole
+from otaplatform.api.fields import Choices, Moment, Shown, Strict, Truth, Whole
 from otaplatform.api.models import DeliveryStatus, Webhook, WebhookDelivery, WebhookEvent
-
-EVENTS_DEFAULT = sorted(WebhookEvent.values)
 
 
 class AuditShown(Shown):
@@ -65,13 +63,7 @@ class WebhookCreated(WebhookShown):
 
 class WebhookNew(Strict):
     url = serializers.URLField(max_length=500)
-    events = serializers.ListField(
-        child=serializers.ChoiceField(WebhookEvent.choices),
-        required=False,
-        allow_empty=False,
-        max_length=len(EVENTS_DEFAULT),
-        help_text="Left out: all",
-    )
+    events = Choices(WebhookEvent.choices, required=False, help_text="Left out: all")
     is_enabled = Truth(required=False)
 
 

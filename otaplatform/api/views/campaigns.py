@@ -55,7 +55,7 @@ class CampaignResource(Resource):
         "retry": (200, shapes.Restarted),
     }
     filters = {"list": shapes.CampaignFilters, "tasks": shapes.TaskFilters}
-    json_limit = LONG_JSON
+    json_limits = {"create": LONG_JSON, "preview": LONG_JSON}
 
     def get_queryset(self) -> "QuerySet[Campaign]":
         return Campaign.objects.of(self.account).select_related("firmware", "product", "created_by")

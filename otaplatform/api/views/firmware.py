@@ -23,7 +23,7 @@ from firmware.download import stream_file
 from firmware.models import Firmware, FirmwareFile
 from otaplatform.api.base import Resource, one
 from otaplatform.api.errors import ApiError
-from otaplatform.api.parsers import LONG_JSON, JSONParser, MultiPartParser
+from otaplatform.api.parsers import JSONParser, MultiPartParser
 from otaplatform.api.serializers import firmware as shapes
 from otaplatform.api.serializers.campaigns import CampaignShown
 
@@ -58,7 +58,6 @@ class FirmwareResource(Resource):
         "validate": (201, CampaignShown),
     }
     filters = {"list": shapes.FirmwareFilters}
-    json_limit = LONG_JSON
 
     @property
     def field_names(self) -> dict[str, str]:  # type: ignore[override]

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import get_resolver
 from django.utils import timezone
 from knox.models import AuthToken
-from rest_framework.test import APIClient
+from rest_framework.request import Request
+from rest_framework.test import APIClient, APIRequestFactory
 
 from devices.models import Device, Product
 from otaplatform.accounts.models import User
 from otaplatform.api import idempotency
+from otaplatform.api.errors import ApiError
 from otaplatform.api.models import IdempotencyKey
+from otaplatform.api.parsers import JSONParser
 from otaplatform.api.urls import urlpatterns
 from tests.factories import (
     CampaignFactory,
@@ -340,6 +343,93 @@ def test_a_repeated_upload_is_known_by_the_file_s_content(operator: APIClient, p
 
     assert upload(b"content").json() == upload(b"content").json()
     assert code_of(upload(b"other")) == (409, "idempotency_mismatch")
+
+
+def test_the_answer_that_is_kept_belongs_to_its_user(person: Any, product: Product) -> None:
+    url = f"{PRODUCTS}{product.product_key}/devices/"
+    ours, theirs = (client_of(person("Operator")) for _ in range(2))
+    first = ours.post(url, {"device_name": "meter-1"}, HTTP_IDEMPOTENCY_KEY="k1")
+    other = theirs.post(url, {"device_name": "meter-1"}, HTTP_IDEMPOTENCY_KEY="k1")
+    assert (first.status_code, code_of(other)) == (201, (409, "already_exists"))
+    assert "Idempotency-Replayed" not in other
+    assert "device_secret" not in other.json()
+
+
+def test_a_request_that_was_throttled_frees_its_key(operator: APIClient, product: Product) -> None:
+    """The throttle answers before the key is claimed, so a later try is a first one."""
+    url = f"{PRODUCTS}{product.product_key}/devices/"
+    with override_settings(OTA_API_RATE=1):
+        operator.get(PRODUCTS)
+        assert code_of(operator.post(url, {}, HTTP_IDEMPOTENCY_KEY="k1")) == (429, "throttled")
+    assert operator.post(url, {}, HTTP_IDEMPOTENCY_KEY="k1").status_code == 201
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_an_answer_that_says_nothing_about_the_request_frees_its_key(person: Any, status: int) -> None:
+    claimed = IdempotencyKey.objects.create(user=person("Viewer"), key="k1", fingerprint="f")
+    idempotency.keep(claimed, status, b"{}", {})
+    assert not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 400, 404, 409, 499])
+def test_an_answer_about_the_request_is_kept(person: Any, status: int) -> None:
+    claimed = IdempotencyKey.objects.create(user=person("Viewer"), key="k1", fingerprint="f")
+    idempotency.keep(claimed, status, b'{"a": 1}', {"Location": "/x"})
+    row = IdempotencyKey.objects.get()
+    assert (row.status, json.loads(row.answer)["data"]) == (status, {"a": 1})
+
+
+def test_a_claim_that_was_taken_over_keeps_no_answer(person: Any) -> None:
+    claimed = IdempotencyKey.objects.create(user=person("Viewer"), key="k1", fingerprint="f")
+    IdempotencyKey.objects.update(claimed_at=timezone.now() + timedelta(seconds=1))
+    idempotency.keep(claimed, 200, b"{}", {})
+    idempotency.keep(claimed, 500, b"{}", {})
+    assert IdempotencyKey.objects.get().status is None
+
+
+def test_a_query_is_part_of_the_request(operator: APIClient, product: Product) -> None:
+    factory = APIRequestFactory()
+    marks = {
+        idempotency.fingerprint(Request(factory.post(address, {}), parsers=[JSONParser()]))
+        for address in ("/a/", "/a/?b=1", "/a/?b=2", "/b/")
+    }
+    assert len(marks) == 4
+
+
+def test_a_claim_of_a_request_that_died_lives_ten_minutes(person: Any) -> None:
+    user, now = person("Viewer"), timezone.now()
+    request = Request(APIRequestFactory().post("/a/", {}, HTTP_IDEMPOTENCY_KEY="k1"), parsers=[JSONParser()])
+    assert isinstance(idempotency.claim(request, user, now), IdempotencyKey)
+    for later in (timedelta(0), idempotency.LONGEST_REQUEST):
+        with pytest.raises(ApiError) as refused:
+            idempotency.claim(request, user, now + later)
+        assert refused.value.code == "idempotency_running"
+    later = idempotency.LONGEST_REQUEST + timedelta(microseconds=1)
+    taken = idempotency.claim(request, user, now + later)
+    assert isinstance(taken, IdempotencyKey)
+    idempotency.keep(taken, 200, b"{}", {})
+    day = now + later + idempotency.KEEP
+    assert isinstance(idempotency.claim(request, user, day), idempotency.Kept)
+    assert isinstance(idempotency.claim(request, user, day + timedelta(microseconds=1)), IdempotencyKey)
+
+
+@pytest.mark.parametrize("path", ["tokens/", "webhooks/"])
+def test_no_answer_may_be_stored_on_the_way(administrator: APIClient, path: str) -> None:
+    body = {"days": 1} if path == "tokens/" else {"url": "https://example.com/"}
+    made = administrator.post(V1 + path, body, HTTP_IDEMPOTENCY_KEY="k1")
+    again = administrator.post(V1 + path, body, HTTP_IDEMPOTENCY_KEY="k1")
+    assert made.json() == again.json()
+    for response in (made, again, administrator.get(V1 + path), administrator.get(f"{V1}tokens/?x=1")):
+        assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path", ["products/{}/credentials/", "products/{}/devices/{}/credentials/", "products/{}/secure-update/"]
+)
+def test_no_secret_may_be_stored_on_the_way(administrator: APIClient, product: Product, path: str) -> None:
+    device = DeviceFactory.create(product=product)
+    response = administrator.get(V1 + path.format(product.product_key, device.name))
+    assert (response.status_code, response["Cache-Control"]) == (200, "no-store")
 
 
 def test_keys_of_different_people_do_not_meet(person: Any, product: Product) -> None:
