@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from campaigns import dynamic, life, moves, unreached, wire
@@ -23,6 +23,7 @@ from devices import sql, topics, versions
 from devices.models import ASKING, Channel, Device, DevicePresence
 from devices.mqtt import Delivery
 from devices.presence import online_time
+from devices.versions import SETTLE
 from firmware.errors import FileUnavailableError
 from firmware.links import make_link
 from firmware.models import Firmware, FirmwareFile, SignMethod
@@ -191,7 +192,8 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     """Take ready tasks of online devices, in one statement: (task id, device id) of those to push.
 
     The version is looked at once more: a device that is on the target already succeeds, one that left the
-    chosen versions fails with NO_LONGER_MATCHES. None if nothing moved at all.
+    chosen versions fails with NO_LONGER_MATCHES. A version that has not settled decides nothing: the push
+    waits for it. None if nothing moved at all.
     """
     with transaction.atomic():
         rate = _rate(campaign, now)
@@ -230,6 +232,9 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     return pushes if rows else None
 
 
+# A copy that its device is done with, by its own word, needs no spacing.
+_TOLD = ", ".join(f"'{reason.value}'" for reason in sorted(life.TOLD))
+
 # What our own earlier attempt left on the device is no reason not to try again: the version that it was
 # judged for, or the one that it was pushed onto.
 _LEFT_BY_US = (
@@ -252,6 +257,8 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
     matches = "TRUE"
     if chosen:
         matches = f"(due.version IN ({', '.join(['%s'] * len(chosen))}) OR {_LEFT_BY_US})"
+    # Where the version decides it must have settled; until then the task stays ready, and is looked at again.
+    undecided = "FALSE" if chosen else "d.version <> t.to_version"
     outcome = (
         "CASE WHEN due.version = campaigns_updatetask.to_version THEN 'SUCCEEDED' "
         f"WHEN {matches} THEN 'NOTIFIED' ELSE 'FAILED' END"
@@ -263,10 +270,15 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
             JOIN campaigns_campaign c ON c.id = t.campaign_id AND c.status = 'in_progress' AND NOT c.is_paused
             JOIN devices_devicepresence p ON p.device_id = t.device_id
             JOIN devices_brokerepoch b ON b.id = 1 AND b.epoch = p.epoch
+            JOIN devices_device v ON v.id = t.device_id AND NOT v.is_disabled AND v.removed_at IS NULL
             LEFT JOIN devices_deviceversion d ON d.device_id = t.device_id AND d.module = t.module
             WHERE t.campaign_id = %s AND t.status = 'QUEUED' AND t.ready_at IS NOT NULL AND t.ready_at <= %s
               AND p.is_up AND p.channel = %s AND t.returns <= {MAX_RETURNS} AND t.stray_until IS NULL
               AND (p.reserved_until IS NULL OR p.reserved_until <= %s)
+              AND (d.version IS NULL OR d.changed_at <= %s OR {undecided})
+              AND NOT EXISTS (
+                  SELECT 1 FROM campaigns_updatetask o WHERE o.device_id = t.device_id AND o.pushed_at > %s
+                  AND NOT (o.status = 'SUCCEEDED' OR o.status = 'FAILED' AND o.reason IN ({_TOLD})))
             ORDER BY t.ready_at LIMIT %s {skip_locked}
         )
         UPDATE campaigns_updatetask SET
@@ -278,6 +290,9 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
             from_version = CASE WHEN due.version IS NULL OR due.version = campaigns_updatetask.to_version
                                 THEN from_version ELSE due.version END,
             pushed_at = CASE WHEN ({outcome}) = 'NOTIFIED' THEN %s ELSE pushed_at END,
+            pushes = CASE WHEN ({outcome}) = 'NOTIFIED' THEN pushes + 1 ELSE pushes END,
+            stepless = CASE WHEN ({outcome}) = 'NOTIFIED' THEN stepless + 1 ELSE stepless END,
+            last_step = NULL, has_returned = FALSE,
             ready_at = NULL, active_at = %s, acknowledged_at = NULL, changed_at = %s
         FROM due WHERE campaigns_updatetask.id = due.task_id AND campaigns_updatetask.status = 'QUEUED'
         RETURNING campaigns_updatetask.id, campaigns_updatetask.device_id, campaigns_updatetask.status,
@@ -285,7 +300,13 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
     """  # noqa: S608  (the pieces are ours; values are parameters)
     return sql.execute(
         statement,
-        [campaign.pk, now, Channel.MQTT.value, now, limit, *chosen, *chosen, *chosen, *chosen, now, now, now],
+        [
+            *(campaign.pk, now, Channel.MQTT.value, now, now - SETTLE, now - PUSH_SPACING, limit),
+            *chosen * 4,
+            now,
+            *chosen * 2,
+            *(now, now),
+        ],
     )
 
 
@@ -373,7 +394,8 @@ def offer(requests: Sequence[tuple[int, str | None]], now: datetime | None = Non
     rows = asking.in_bulk([device for device, _ in requests])
     tasks = _may_be_pulled(rows, now).filter(
         Q(status=TaskStatus.QUEUED)
-        | Q(status=TaskStatus.NOTIFIED, downloads=0, pushed_at__lte=now - PUSH_SPACING),
+        # Without spacing: the SDK's own first report must not eat the offer meant for the application's.
+        | Q(status=TaskStatus.NOTIFIED) & ~Q(requested_at__gte=F("pushed_at")),
         stray_until__isnull=True,
     )
     found = tasks.values_list("id", "device_id", "due_at", "pushed_at")
@@ -439,13 +461,14 @@ def _pull_some(campaign: Campaign, states: list[State], now: datetime) -> list[P
 def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> list[tuple[int, int, datetime]]:
     """(task, device, when it was handed over first) of those to be answered."""
     chosen = _chosen_versions(campaign)
-    running = versions.current([state.device_id for state in states])
+    running = versions.running([state.device_id for state in states])
     with transaction.atomic():
         rate = _rate(campaign, now)
         room = _allowed(rate, len(states))
         answered = []
         for state in states:
-            version = running.get((state.device_id, state.module))
+            runs = running.get((state.device_id, state.module))
+            version = runs.version if runs else None
             is_copy = state.pushed_at is not None and state.pushed_at > now - PUSH_SPACING
             if is_copy and version != state.to_version:
                 if state.status == TaskStatus.QUEUED:
@@ -454,6 +477,8 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
                 answered.append(state)
                 continue
             if state.status == TaskStatus.QUEUED:
+                if runs and (chosen or version == state.to_version) and not runs.is_settled(now):
+                    continue
                 if version == state.to_version:
                     life.succeed(state, now, version)
                     continue
@@ -471,7 +496,7 @@ def _claim_pulled(campaign: Campaign, states: list[State], now: datetime) -> lis
                     continue
                 room -= 1
                 state.move(TaskStatus.NOTIFIED, now, kind=EventKind.PULLED, version=version or "")
-                state.active_at = now
+                life.note_push(state, now)
             else:
                 state.note(EventKind.PULLED, now, version=version or "")
             state.from_version = version or state.from_version

@@ -65,8 +65,13 @@ def _grant(request: HttpRequest, token: str) -> tuple[int, FirmwareFile] | None:
         ).first()
         if file is None:
             return None
+        now = timezone.now()
         if not is_continuation(request, file):
-            tasks.update(downloads=F("downloads") + 1)
+            tasks.update(downloads=F("downloads") + 1, requested_at=now)
+        else:
+            tasks.filter(Q(requested_at__isnull=True) | Q(requested_at__lt=F("pushed_at"))).update(
+                requested_at=now
+            )
         return claims.task_id, file
     finally:
         # Back to the pool before the first byte goes out: a slow device takes hours.

@@ -9,11 +9,11 @@ from django.db.models import Max
 
 from campaigns import moves
 from campaigns.applied import Applied
-from campaigns.life import INFORM_GRACE
 from campaigns.models import Campaign, CampaignDevice, UpdateTask
 from campaigns.states import ACTIVE, Region, TaskStatus
-from devices import presence, sql
-from devices.models import DEFAULT_MODULE, Channel, Device, DevicePresence, DeviceVersion
+from devices import presence, sql, versions
+from devices.models import DEFAULT_MODULE, Channel, Device, DevicePresence
+from devices.versions import SETTLE, Running
 
 # A device that keeps reporting a matching version is taken in this often by one campaign, then no more.
 MAX_MATCHES = 10
@@ -29,11 +29,12 @@ def enrol(
 ) -> None:
     """Give matching devices a task, in the caller's transaction; what came of it is added to `applied`.
 
-    `informed` are (device id, module) that just reported; `ended` are devices whose task just ended, which
-    a campaign may have passed over while they were busy; `connected` may have been activated just now. A
-    product's campaigns are asked newest first, and the first that matches, or whose target the device
-    already runs, ends the search: two campaigns never throw a device back and forth. So does one that names
-    versions, for a device that has not told its own yet.
+    `informed` are (device id, module) that just reported, or whose report has just settled; `ended` are
+    devices whose task just ended, which a campaign may have passed over while they were busy; `connected`
+    may have been activated just now. A product's campaigns are asked newest first, and the first that
+    matches, or whose target the device already runs, ends the search: two campaigns never throw a device
+    back and forth. So does one that names versions, for a device that has not told its own yet. Only a
+    version that has settled matches, and a device that was matched before only if it has another one since.
     """
     reported = {device for device, _ in informed}
     candidates = reported | set(ended) | set(connected)
@@ -62,18 +63,13 @@ def enrol(
     busy = set(
         UpdateTask.objects.filter(device__in=devices, status__in=ACTIVE).values_list("device_id", flat=True)
     )
-    running = {
-        (device, module): version
-        for device, module, version in DeviceVersion.objects.filter(device__in=devices).values_list(
-            "device_id", "module", "version"
-        )
-    }
+    running = versions.running(list(devices))
     ids = [each.pk for group in campaigns.values() for each in group]
     matched = {
-        (row["campaign"], row["device"]): row["last"]
+        (row["campaign"], row["device"]): (row["last"], row["at"])
         for row in UpdateTask.objects.filter(campaign__in=ids, device__in=devices)
         .values("campaign", "device")
-        .annotate(last=Max("match_number"))
+        .annotate(last=Max("match_number"), at=Max("created_at"))
         .order_by()
     }
     chosen = set(
@@ -85,16 +81,19 @@ def enrol(
     for device, product in devices.items():
         if device in busy:
             continue
-        campaign = _first_match(device, campaigns[product], running, chosen)
+        campaign = _first_match(device, campaigns[product], running, chosen, now)
         if campaign is None:
             continue
-        seen = matched.get((campaign.pk, device), 0)
-        # A device that was taken in before comes again only by its own word.
+        seen, last = matched.get((campaign.pk, device), (0, None))
+        runs = running.get((device, campaign.firmware.module))
+        # A device that was taken in before comes again only by its own word, and if that is a new one.
         if seen >= MAX_MATCHES or (seen and device not in reported):
             continue
-        version = running.get((device, campaign.firmware.module))
+        if last is not None and (runs is None or runs.changed_at <= last):
+            continue
+        version = runs.version if runs else None
         # A device that never told its version may run the target: it is about to say.
-        ready_at = max(now if version is not None else now + INFORM_GRACE, rows[device] or now)
+        ready_at = max(now if version is not None else now + SETTLE, rows[device] or now)
         tasks.append(
             UpdateTask(
                 campaign=campaign,
@@ -129,11 +128,16 @@ def enrol_ended(device_ids: Collection[int], now: datetime) -> None:
 def _first_match(
     device: int,
     campaigns: list[Campaign],
-    running: dict[tuple[int, str], str],
+    running: dict[versions.Key, Running],
     chosen: set[tuple[int, int]],
+    now: datetime,
 ) -> Campaign | None:
     for campaign in campaigns:
-        version = running.get((device, campaign.firmware.module))
+        runs = running.get((device, campaign.firmware.module))
+        if runs is not None and not runs.is_settled(now):
+            # Once it has, a tick asks again (`versions.take_settled`).
+            return None
+        version = runs.version if runs else None
         if version == campaign.firmware.version:
             return None
         if campaign.region == Region.DIRECTIONAL and (campaign.pk, device) not in chosen:

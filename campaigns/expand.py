@@ -162,7 +162,8 @@ def replace_waiting(
     for state in states:
         life.cancel(state, now, detail=str(campaign))
     moved, counts = moves.write(states, now)
-    presence.reserve([s.device_id for s in states if s.reserve and s.id in moved], now + life.RESERVE)
+    reserved = {s.device_id: s.module for s in states if s.reserve and s.id in moved}
+    presence.reserve(reserved, now + life.RESERVE)
     return counts
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from campaigns.states import (
     ACTIVE,
+    FINAL,
     OPEN,
     TABS,
     Busy,
@@ -166,6 +167,9 @@ class Campaign(models.Model):
 
 # The claim's index: what could be pushed now. A due row whose device is offline has ready_at NULL.
 READY = Q(status=TaskStatus.QUEUED, ready_at__isnull=False)
+# In the middle of an update and just come back: a word of theirs is waited for.
+AWAITED = Q(status=TaskStatus.IN_PROGRESS, ready_at__isnull=False)
+JUDGED = Q(stray_until__isnull=False)
 
 
 # Devices whose ids are listed in a query rather than asked for inside it.
@@ -182,6 +186,11 @@ class UpdateTaskQuerySet(models.QuerySet["UpdateTask"]):
 
     def open(self) -> "UpdateTaskQuerySet":
         return self.filter(status__in=OPEN)
+
+    def over_and_known(self) -> "UpdateTaskQuerySet":
+        """Tasks that are over and that their device was told of, in whichever attempt, or that succeeded."""
+        told = Q(pushed_at__isnull=False) | Q(attempt__gt=1)
+        return self.filter(told | Q(status=TaskStatus.SUCCEEDED), status__in=FINAL)
 
     def in_tab(self, tab: str) -> "UpdateTaskQuerySet":
         """The rows of a tab of Update Details (a key of `states.TABS`)."""
@@ -235,18 +244,27 @@ class UpdateTask(models.Model):
     reason = models.CharField(_("reason"), max_length=17, choices=Reason, blank=True, default="")
     detail = models.CharField(_("device's words"), max_length=256, blank=True, default="")
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)
-    # Pushes of this attempt that followed a return on the source version.
+    # Fallbacks to the source version in this attempt.
     returns = models.PositiveSmallIntegerField(default=0)
+    # Pushes of this attempt, and those of them since its last step.
+    pushes = models.PositiveSmallIntegerField(db_default=0)
+    stepless = models.PositiveSmallIntegerField(db_default=0)
+    # The furthest step since the last push, and when the last one came.
+    last_step = models.PositiveSmallIntegerField(null=True)
+    stepped_at = models.DateTimeField(null=True, blank=True)
+    # A fallback after the last push was counted already, or cannot be told from our own restart.
+    has_returned = models.BooleanField(db_default=False)
 
     due_at = models.DateTimeField(_("due"), null=True, blank=True)
+    # When it may be pushed; of a task that is updating, until when its device is waited for to go on.
     ready_at = models.DateTimeField(null=True, blank=True)
     # Handed to the publisher; NULL until the first push of this attempt.
     pushed_at = models.DateTimeField(_("pushed"), null=True, blank=True)
     # The broker's PUBACK for that push.
     acknowledged_at = models.DateTimeField(null=True, blank=True)
-    # When a stray version, if it is still the current one, fails the task.
+    # When a version that has to stand before it counts is judged; of a task that is over, for a reversion.
     stray_until = models.DateTimeField(null=True, blank=True)
-    # Last push, step or inform: what the time-out counts from.
+    # Last push, step that grew or byte downloaded: what the time-out counts from.
     active_at = models.DateTimeField(null=True, blank=True)
     is_late = models.BooleanField(_("finished late"), default=False)
     is_reverted = models.BooleanField(_("reverted"), default=False)
@@ -256,6 +274,8 @@ class UpdateTask(models.Model):
     downloaded_at = models.DateTimeField(null=True, blank=True)
     # By an operator's "update again": links from before this time are dead.
     restarted_at = models.DateTimeField(null=True, blank=True)
+    # When the device last asked for the file with the link of its last push.
+    requested_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     changed_at = models.DateTimeField(_("last change"), default=timezone.now)
 
@@ -278,6 +298,9 @@ class UpdateTask(models.Model):
         indexes = [
             models.Index(fields=["campaign", "status", "id"], name="task_list"),
             models.Index(fields=["campaign", "ready_at"], condition=READY, name="task_ready"),
+            # The few that ticks look for whatever their batch: waited for, and to be judged.
+            models.Index(fields=["ready_at"], condition=AWAITED, name="task_awaited"),
+            models.Index(fields=["stray_until"], condition=JUDGED, name="task_judged"),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Writing what `campaigns.life` decided: the one place that changes a task's status.
 
-A batch is one conditional UPDATE that matches each row by the status and attempt it was decided on, and
-returns the rows it really moved; then the events of those, then the counters.
+A batch is one conditional UPDATE that matches each row by the status, attempt and last change that it was
+decided on, and returns the rows it really moved; then the events of those, then the counters.
 """
 
 from collections import Counter
@@ -35,8 +35,13 @@ _COLUMNS = {
     "active_at": "timestamptz",
     "is_late": "boolean",
     "is_reverted": "boolean",
+    "pushes": "smallint",
+    "stepless": "smallint",
+    "last_step": "smallint",
+    "stepped_at": "timestamptz",
+    "has_returned": "boolean",
 }
-_READ = ("id", "campaign_id", "device_id", "module", "to_version", *_COLUMNS)
+_READ = ("id", "campaign_id", "device_id", "module", "to_version", "changed_at", *_COLUMNS)
 _CAMPAIGN = ("source_versions", "retry_interval_minutes", "max_retries", "timeout_minutes", "status")
 
 
@@ -83,7 +88,12 @@ def write(states: Sequence[State], now: datetime) -> tuple[set[int], Counter[tup
 def _update(states: Sequence[State], now: datetime) -> set[int]:
     if not states:
         return set()
-    columns = {"task_id": "bigint", "status_before": "text", "attempt_before": "smallint"}
+    columns = {
+        "task_id": "bigint",
+        "status_before": "text",
+        "attempt_before": "smallint",
+        "changed_before": "timestamptz",
+    }
     columns |= {f"new_{name}": kind for name, kind in _COLUMNS.items()}
     source, parameters = sql.rows(
         "v",
@@ -93,6 +103,7 @@ def _update(states: Sequence[State], now: datetime) -> set[int]:
                 state.id,
                 state.status_before,
                 state.attempt_before,
+                state.changed_at,
                 *(getattr(state, name) for name in _COLUMNS),
             )
             for state in sorted(states, key=lambda state: state.id)
@@ -107,7 +118,8 @@ def _update(states: Sequence[State], now: datetime) -> set[int]:
     rows = sql.execute(
         f"UPDATE campaigns_updatetask SET {assignments}, changed_at = %s FROM {source} "  # noqa: S608
         "WHERE campaigns_updatetask.id = v.task_id AND campaigns_updatetask.status = v.status_before "
-        "AND campaigns_updatetask.attempt = v.attempt_before RETURNING campaigns_updatetask.id",
+        "AND campaigns_updatetask.attempt = v.attempt_before "
+        "AND campaigns_updatetask.changed_at = v.changed_before RETURNING campaigns_updatetask.id",
         [now, *parameters],
     )
     return {row[0] for row in rows}
@@ -117,14 +129,30 @@ def _progress(states: Sequence[State], now: datetime) -> set[int]:
     """The narrow statement for what most reports are; of two at once the further one stands."""
     if not states:
         return set()
-    columns = {"task_id": "bigint", "attempt": "smallint", "progress": "smallint", "active_at": "timestamptz"}
-    values = [(s.id, s.attempt, s.progress, s.active_at) for s in sorted(states, key=lambda s: s.id)]
+    columns = {
+        "task_id": "bigint",
+        "attempt": "smallint",
+        "progress": "smallint",
+        "last_step": "smallint",
+        "stepped_at": "timestamptz",
+        "active_at": "timestamptz",
+    }
+    values = [
+        (s.id, s.attempt, s.progress, s.last_step, s.stepped_at, s.active_at)
+        for s in sorted(states, key=lambda s: s.id)
+    ]
     source, parameters = sql.rows("v", columns, values)
+    grows = "v.last_step > COALESCE(campaigns_updatetask.last_step, -1)"
     rows = sql.execute(
         "UPDATE campaigns_updatetask SET progress = CASE WHEN v.progress > campaigns_updatetask.progress "  # noqa: S608
-        f"THEN v.progress ELSE campaigns_updatetask.progress END, active_at = v.active_at, changed_at = %s "
+        "THEN v.progress ELSE campaigns_updatetask.progress END, "
+        f"active_at = CASE WHEN {grows} THEN v.active_at ELSE campaigns_updatetask.active_at END, "
+        f"last_step = CASE WHEN {grows} THEN v.last_step ELSE campaigns_updatetask.last_step END, "
+        f"stepped_at = v.stepped_at, stepless = 0, changed_at = %s "
         f"FROM {source} WHERE campaigns_updatetask.id = v.task_id "
         "AND campaigns_updatetask.status = 'IN_PROGRESS' AND campaigns_updatetask.attempt = v.attempt "
+        # A device that came back meanwhile is waited for: the step is its word, and more than progress.
+        "AND campaigns_updatetask.ready_at IS NULL AND campaigns_updatetask.stray_until IS NULL "
         "RETURNING campaigns_updatetask.id",
         [now, *parameters],
     )

@@ -6,12 +6,11 @@ and written conditionally, and what another writer moved meanwhile is read and d
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max, Q
 from django.utils import timezone
 
 from campaigns import dynamic, life, moves
@@ -21,8 +20,8 @@ from campaigns.models import UpdateTask
 from campaigns.states import FINAL, TaskStatus
 from devices import counters, presence, versions
 from devices.models import ASKING, Channel, DevicePresence
-from devices.presence import Down, Heard, Online, Up
-from devices.versions import Inform
+from devices.presence import Changes, Down, Heard, Up
+from devices.versions import Inform, Recorded
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +62,14 @@ def apply(reports: Sequence[Report], now: datetime | None = None) -> Applied:
         connected = presence.record([report for report in reports if isinstance(report, _PRESENCE)])
         informs = [report for report in reports if isinstance(report, Inform)]
         recorded = versions.record(informs)
-        if informs:
-            presence.release([inform.device_id for inform in informs])
+        informed = {(inform.device_id, inform.module) for inform in informs}
+        if informed:
+            presence.release(informed)
         by_device: dict[int, list[Report]] = defaultdict(list)
         for report in reports:
             if not isinstance(report, _PRESENCE) or report in connected.counted:
                 by_device[report.device_id].append(report)
-        ended = _apply_to_tasks(by_device, recorded.before, connected.before, applied, now)
-        informed = {(inform.device_id, inform.module) for inform in informs}
+        ended = _apply_to_tasks(by_device, recorded, connected, applied, now)
         dynamic.enrol(informed, now, applied, ended=ended, connected=connected.up)
         moves.add_counts(applied.counts)
         counters.add_versions(recorded.counts)
@@ -83,8 +82,8 @@ def _may_start_or_park(report: Report) -> bool:
 
 def _apply_to_tasks(
     by_device: dict[int, list[Report]],
-    changed: dict[versions.Key, str | None],
-    online_before: dict[Heard, Online],
+    recorded: Recorded,
+    connected: Changes,
     applied: Applied,
     now: datetime,
 ) -> set[int]:
@@ -96,21 +95,24 @@ def _apply_to_tasks(
             return ended
         states = moves.read(UpdateTask.objects.active().filter(device__in=list(pending)))
         active = {state.device_id for state in states}
-        over = _last_final(
-            {pk for pk in pending if _concerns_the_past(by_device[pk], changed, is_active=pk in active)}
-        )
-        rows = DevicePresence.objects.in_bulk(active)
+        over = _past({pk: by_device[pk] for pk in pending}, recorded.changed, active)
+        feed = _Feed(states, by_device, recorded, connected)
         for state in states:
-            for report in by_device[state.device_id]:
-                if isinstance(report, Heard):
-                    life.on_heard(state, report.at, online_before.get(report))
-                else:
-                    _feed(state, report, rows.get(state.device_id))
+            feed.into(state)
+        asked = {(state.device_id, state.module, state.to_version) for state in states}
         for state in over:
             for report in by_device[state.device_id]:
-                if state.device_id not in active or _finishes(report, state):
-                    _feed(state, report)
+                _feed_past(state, report, asked, is_active=state.device_id in active)
         missed = settle(states, now, applied) | (settle(over, now, applied) - active)
+        # The target of a pushed task counts at once: the device was waited for to say it.
+        versions.settle(
+            {
+                (state.device_id, state.module)
+                for state in states
+                if state.status == TaskStatus.SUCCEEDED and state.was_pushed and state.device_id not in missed
+            },
+            now,
+        )
         ended |= {
             state.device_id
             for state in states
@@ -122,53 +124,121 @@ def _apply_to_tasks(
     return ended
 
 
-def _concerns_the_past(
-    reports: Iterable[Report], changed: dict[versions.Key, str | None], *, is_active: bool
-) -> bool:
-    return any(
-        (isinstance(report, Step) and not is_active)
-        or (isinstance(report, Inform) and (report.device_id, report.module) in changed)
-        for report in reports
-    )
+class _Feed:
+    """Reports, in arrival order, into the active tasks of their devices."""
+
+    def __init__(
+        self,
+        states: Sequence[State],
+        by_device: dict[int, list[Report]],
+        recorded: Recorded,
+        connected: Changes,
+    ) -> None:
+        self._by_device, self._recorded, self._connected = by_device, recorded, connected
+        self._rows = DevicePresence.objects.in_bulk({state.device_id for state in states})
+        self._seen = versions.seen_before(
+            {
+                (state.device_id, state.module, state.pushed_at)
+                for state in states
+                if state.pushed_at is not None
+                and any(
+                    isinstance(report, Inform)
+                    and report.version != state.to_version
+                    and not state.is_source(report.version)
+                    for report in by_device[state.device_id]
+                )
+            }
+        )
+
+    def into(self, state: State) -> None:
+        """A module that is not the task's concerns it not; what comes after its end is only kept."""
+        row = self._rows.get(state.device_id)
+        connected_at = row.connected_at if row else None
+        connected_at = self._connected.connected_before.get(state.device_id, connected_at)
+        for report in self._by_device[state.device_id]:
+            if isinstance(report, Up | Heard):
+                connected_at = report.at
+            if not state.is_active:
+                if isinstance(report, Inform | Step):
+                    _feed_past(state, report, set(), is_active=False)
+            elif isinstance(report, Up):
+                life.on_up(state, report.at, is_ours=report in self._connected.renewed)
+            elif isinstance(report, Down):
+                life.on_down(state, report.at)
+            elif isinstance(report, Heard):
+                life.on_heard(state, report.at, self._connected.before.get(report))
+            elif isinstance(report, Step):
+                if report.module in (None, state.module):
+                    life.on_step(state, report.step, report.detail, report.at)
+            elif report.module == state.module:
+                self._inform(state, report, connected_at, row)
+
+    def _inform(
+        self, state: State, report: Inform, connected_at: datetime | None, row: DevicePresence | None
+    ) -> None:
+        running = self._recorded.running.get((report.device_id, report.module))
+        seen: set[str] = set()
+        if state.pushed_at is not None:
+            seen = self._seen.get((state.device_id, state.module, state.pushed_at), seen)
+        life.on_inform(
+            state,
+            report.version,
+            report.at,
+            connected_at,
+            is_settled=(
+                running is not None and running.version == report.version and running.is_settled(report.at)
+            ),
+            was_seen=report.version in seen,
+            asks=row is not None and row.channel in ASKING,
+        )
 
 
-def _finishes(report: Report, state: State) -> bool:
-    """Late, while the device has its next task already; other reports concern that one."""
-    return isinstance(report, Inform) and report.version == state.to_version
+def _past(
+    by_device: Mapping[int, Sequence[Report]], changed: Collection[versions.Key], active: Collection[int]
+) -> list[State]:
+    """Tasks that are over and that these reports may concern.
 
-
-def _last_final(device_ids: set[int]) -> list[State]:
-    """The latest task of each module that is over and that these devices knew of, or succeeded in."""
-    if not device_ids:
+    A step of a device that does nothing belongs to the last one. A changed version may finish every earlier
+    one late, and may be a reversion of the last that succeeded.
+    """
+    stepping, informed = set(), defaultdict(set)
+    for pk, reports in by_device.items():
+        for report in reports:
+            if isinstance(report, Step) and pk not in active:
+                stepping.add(pk)
+            elif isinstance(report, Inform) and (pk, report.module) in changed:
+                informed[pk, report.module].add(report.version)
+    devices = stepping | {pk for pk, _ in informed}
+    if not devices:
         return []
-    known = Q(pushed_at__isnull=False) | Q(status=TaskStatus.SUCCEEDED)
-    latest = (
-        UpdateTask.objects.filter(known, device__in=device_ids, status__in=FINAL)
-        .values("device", "module")
-        .annotate(last=Max("id"))
-        .order_by()
-    )
-    return moves.read(UpdateTask.objects.filter(id__in=list(latest.values_list("last", flat=True))))
+    rows = UpdateTask.objects.over_and_known().filter(device__in=devices).order_by("id")
+    last: dict[versions.Key, int] = {}
+    last_success: dict[versions.Key, int] = {}
+    late: set[int] = set()
+    for pk, device, module, status, is_late, target in rows.values_list(
+        "id", "device_id", "module", "status", "is_late", "to_version"
+    ):
+        key = (device, module)
+        if device in stepping:
+            last[key] = pk
+        if status == TaskStatus.SUCCEEDED or is_late:
+            last_success[key] = pk
+        elif target in informed.get(key, ()):
+            late.add(pk)
+    reverting = {pk for key, pk in last_success.items() if key in informed}
+    return moves.read(UpdateTask.objects.filter(id__in=late | reverting | set(last.values())))
 
 
-def _feed(state: State, report: Report, row: DevicePresence | None = None) -> None:
-    """One report onto one task; a module that is not the task's concerns it not."""
-    if state.is_active:
-        if isinstance(report, Up):
-            life.on_up(state, report.at)
-        elif isinstance(report, Down):
-            life.on_down(state, report.at)
-        elif isinstance(report, Inform):
-            if report.module == state.module:
-                asks = row is not None and row.channel in ASKING
-                connected_at = row.connected_at if row else None
-                life.on_inform(state, report.version, report.at, connected_at, asks=asks)
-        elif isinstance(report, Step) and report.module in (None, state.module):
-            life.on_step(state, report.step, report.detail, report.at)
-    elif isinstance(report, Inform):
-        if report.module == state.module:
+def _feed_past(
+    state: State, report: Report, asked: Collection[tuple[int, str, str]], *, is_active: bool
+) -> None:
+    """One report onto a task that is over; while the device has its next task steps concern that one."""
+    if isinstance(report, Inform):
+        if report.module == state.module and (
+            report.version == state.to_version or (state.device_id, state.module, report.version) not in asked
+        ):
             life.on_version_after_end(state, report.version, report.at)
-    elif isinstance(report, Step) and report.module in (None, state.module):
+    elif isinstance(report, Step) and not is_active and report.module in (None, state.module):
         life.ignore(state, report.at, step=report.step, detail=report.detail)
 
 
@@ -183,7 +253,7 @@ def settle(states: Sequence[State], now: datetime, applied: Applied) -> set[int]
     if queued:
         park(queued)
     written, counts = moves.write(states, now)
-    reserved = [state.device_id for state in states if state.reserve and state.id in written]
+    reserved = {state.device_id: state.module for state in states if state.reserve and state.id in written}
     if reserved:
         presence.reserve(reserved, now + RESERVE)
     applied.counts.update(counts)
@@ -215,5 +285,5 @@ def park(states: Sequence[State]) -> None:
 
 def _when_back(state: State) -> datetime:
     now = timezone.now()
-    wish = now if state.pushed_at is None else now + life.INFORM_GRACE
+    wish = now if state.pushed_at is None else now + life.WORD_WITHIN
     return max(wish, state.due_at or wish)

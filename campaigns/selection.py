@@ -18,6 +18,7 @@ from devices.models import (
     DeviceVersion,
     Product,
 )
+from devices.versions import settled
 from firmware.models import Firmware
 
 
@@ -38,13 +39,19 @@ def wanted_versions(firmware: Firmware, source_versions: Sequence[str]) -> list[
 
 
 def covered(
-    product: Product, firmware: Firmware, source_versions: Sequence[str], stretch: Stretch | None = None
+    product: Product,
+    firmware: Firmware,
+    source_versions: Sequence[str],
+    stretch: Stretch | None = None,
+    now: datetime | None = None,
 ) -> QuerySet[Device]:
     """Devices of the product that a campaign over all of it takes in now; of a stretch of them if given.
 
     Activated devices, on one of the source versions if any are named; those on the target already are left
-    out. A device that never reported a version matches only when no version is named.
+    out. A device that never reported a version matches only when no version is named. A report that has not
+    settled yet does not count: the version before it does.
     """
+    now = now or timezone.now()
     devices = Device.objects.usable().activated().filter(product=product)
     versions = _running(firmware.module)
     if stretch:
@@ -52,8 +59,8 @@ def covered(
         versions = versions.filter(device__gt=stretch.after, device__lte=stretch.last)
     wanted = wanted_versions(firmware, source_versions)
     if wanted:
-        return devices.filter(Exists(versions.filter(version__in=wanted)))
-    return devices.exclude(Exists(versions.filter(version=firmware.version)))
+        return devices.filter(Exists(versions.filter(settled(wanted, now))))
+    return devices.exclude(Exists(versions.filter(settled([firmware.version], now))))
 
 
 def _in_question(campaign: Campaign) -> QuerySet[Any, Any]:

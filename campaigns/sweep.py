@@ -4,7 +4,7 @@ Each function handles a bounded chunk and may overlap itself: what two sweepers 
 one of them writes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -14,7 +14,7 @@ from django.utils import timezone
 from campaigns import dynamic, life, moves, reports
 from campaigns.applied import Applied
 from campaigns.life import ACKNOWLEDGE_WITHIN, MAX_RETURNS, State
-from campaigns.models import Campaign, UpdateTask, UpdateTaskQuerySet
+from campaigns.models import AWAITED, JUDGED, READY, Campaign, UpdateTask, UpdateTaskQuerySet
 from campaigns.states import (
     FINAL,
     OPEN,
@@ -26,7 +26,8 @@ from campaigns.states import (
     TaskStatus,
 )
 from devices import presence, versions
-from devices.models import DevicePresence
+from devices.models import DevicePresence, DeviceVersion
+from devices.versions import Running
 
 CHUNK = 1000
 # An enrolment does not lock its campaign: one that began before the campaign ended commits within this time.
@@ -34,25 +35,61 @@ ENROLMENT = timedelta(minutes=1)
 
 
 def sweep(now: datetime | None = None, *, limit: int = CHUNK) -> set[int]:
-    """Time out the silent, push again the unacknowledged, judge stray versions; the campaigns touched."""
+    """Time out the silent, push again the unacknowledged, judge versions; the campaigns touched."""
     now = now or timezone.now()
     lower_ghosts(limit)
-    due = [*_silent(now)[:limit], *_undecided(now)[:limit]]
-    if not due:
+    due = [*_silent(now)[:limit], *_undecided(now)[:limit], *_to_judge(now)[:limit], *_awaited(now)[:limit]]
+    return _decide(due, now) | _enrol_settled(now, limit)
+
+
+def end_waits(now: datetime | None = None, *, limit: int = CHUNK) -> set[int]:
+    """Queue again the devices that came back in mid-update and gave no word; the campaigns touched."""
+    now = now or timezone.now()
+    return _decide(list(_awaited(now)[:limit]), now)
+
+
+def _decide(task_ids: Sequence[int], now: datetime) -> set[int]:
+    if not task_ids:
         return set()
     applied = Applied()
     with transaction.atomic():
-        tasks = UpdateTask.objects.filter(id__in=due)
+        tasks = UpdateTask.objects.filter(id__in=task_ids)
         presence.lock(list(tasks.values_list("device_id", flat=True)))
         states = moves.read(tasks)
         devices = [state.device_id for state in states]
         online = set(DevicePresence.objects.online(now).filter(pk__in=devices).values_list("pk", flat=True))
-        running = versions.current(devices)
+        rows = DevicePresence.objects.in_bulk(devices)
+        running = versions.running(devices)
+        asked = _asked_later([state for state in states if state.status in FINAL])
         for state in states:
-            _judge(state, now, state.device_id in online, running.get((state.device_id, state.module)))
+            runs = running.get((state.device_id, state.module))
+            if state.stray_until and state.stray_until <= now:
+                version, since = (runs.version, runs.changed_at) if runs else (None, None)
+                life.on_judgement(state, now, version, since, was_asked=(state.id, version) in asked)
+            if state.status == TaskStatus.QUEUED:
+                _decide_queued(state, now)
+            elif state.status in UPDATING:
+                row = rows.get(state.device_id)
+                connected_at = row.connected_at if row else None
+                _decide_updating(state, now, runs, connected_at, is_online=state.device_id in online)
         missed = reports.settle(states, now, applied)
-        ended = [s.device_id for s in states if s.status in FINAL and s.device_id not in missed]
+        ended = [
+            s.device_id
+            for s in states
+            if s.status in FINAL and s.status_before not in FINAL and s.device_id not in missed
+        ]
         dynamic.enrol([], now, applied, ended=ended)
+        moves.add_counts(applied.counts)
+    return applied.campaigns
+
+
+def _enrol_settled(now: datetime, limit: int) -> set[int]:
+    """Versions that stood long enough since their report: dynamic batches may match them now."""
+    if not DeviceVersion.objects.filter(settles_at__lte=now).exists():
+        return set()
+    applied = Applied()
+    with transaction.atomic():
+        dynamic.enrol(versions.take_settled(now, limit), now, applied)
         moves.add_counts(applied.counts)
     return applied.campaigns
 
@@ -64,26 +101,26 @@ def _silent(now: datetime) -> "QuerySet[UpdateTask, int]":
     for minutes in timeouts:
         if minutes is not None:
             silent |= Q(campaign__timeout_minutes=minutes, active_at__lte=now - timedelta(minutes=minutes))
-    return _of_running(
-        Q(status__in=UPDATING)
-        & (
-            Q(
-                acknowledged_at__isnull=True,
-                status=TaskStatus.NOTIFIED,
-                pushed_at__lte=now - ACKNOWLEDGE_WITHIN,
-            )
-            | Q(stray_until__lte=now)
-            | silent
-        )
+    unacknowledged = Q(
+        acknowledged_at__isnull=True, status=TaskStatus.NOTIFIED, pushed_at__lte=now - ACKNOWLEDGE_WITHIN
     )
+    return _of_running(Q(status__in=UPDATING) & (unacknowledged | silent))
 
 
 def _undecided(now: datetime) -> "QuerySet[UpdateTask, int]":
     # Read through the claim's index: these are ready, and the claim leaves them.
-    return _of_running(
-        Q(status=TaskStatus.QUEUED, ready_at__isnull=False, ready_at__lte=now)
-        & (Q(returns__gt=MAX_RETURNS) | Q(stray_until__lte=now))
-    )
+    return _of_running(READY & Q(ready_at__lte=now, returns__gt=MAX_RETURNS))
+
+
+def _awaited(now: datetime) -> "QuerySet[UpdateTask, int]":
+    return _of_running(AWAITED & Q(ready_at__lte=now))
+
+
+def _to_judge(now: datetime) -> "QuerySet[UpdateTask, int]":
+    """A version is judged on the time that it stood, whether its device is online or not."""
+    running = Campaign.objects.running().order_by().values("id")
+    due = UpdateTask.objects.filter(JUDGED, stray_until__lte=now)
+    return due.filter(Q(status__in=FINAL) | Q(campaign__in=running)).values_list("id", flat=True)
 
 
 def _of_running(condition: Q) -> "QuerySet[UpdateTask, int]":
@@ -91,30 +128,38 @@ def _of_running(condition: Q) -> "QuerySet[UpdateTask, int]":
     return UpdateTask.objects.filter(condition, campaign__in=running).values_list("id", flat=True)
 
 
-def _judge(state: State, now: datetime, is_online: bool, running: str | None) -> None:
-    if state.status == TaskStatus.QUEUED:
-        if not state.ready_at or state.ready_at > now:
-            return
-        if state.returns > MAX_RETURNS:
-            life.fail(state, now, Reason.ROLLED_BACK)
-        elif state.stray_until and state.stray_until <= now:
-            life.on_stray_due(state, now, running)
-        return
-    if state.status not in UPDATING:
-        return
-    if state.stray_until and state.stray_until <= now:
-        life.on_stray_due(state, now, running)
-    if state.status not in UPDATING:
-        return
+def _asked_later(states: Sequence[State]) -> set[tuple[int, str | None]]:
+    """{(task id, version)}: a newer task of the same device and module asked for that version."""
+    if not states:
+        return set()
+    newer = UpdateTask.objects.filter(device__in=[state.device_id for state in states])
+    told = newer.filter(Q(pushed_at__isnull=False) | Q(attempt__gt=1) | Q(status=TaskStatus.SUCCEEDED))
+    rows = list(told.values_list("id", "device_id", "module", "to_version"))
+    return {
+        (state.id, version)
+        for state in states
+        for pk, device, module, version in rows
+        if pk > state.id and (device, module) == (state.device_id, state.module)
+    }
+
+
+def _decide_queued(state: State, now: datetime) -> None:
+    if state.ready_at and state.ready_at <= now and state.returns > MAX_RETURNS:
+        life.fail(state, now, Reason.ROLLED_BACK)
+
+
+def _decide_updating(
+    state: State, now: datetime, runs: Running | None, connected_at: datetime | None, *, is_online: bool
+) -> None:
     minutes = state.timeout_minutes
     if minutes is not None and state.active_at and state.active_at <= now - timedelta(minutes=minutes):
         life.on_silence(state, now, is_online=is_online)
-    elif (
-        state.status == TaskStatus.NOTIFIED
-        and state.acknowledged_at is None
-        and state.pushed_at
-        and state.pushed_at <= now - ACKNOWLEDGE_WITHIN
-    ):
+    elif state.status == TaskStatus.IN_PROGRESS:
+        # A version that has still to be judged is waited for.
+        if state.ready_at and state.ready_at <= now and state.stray_until is None:
+            version = runs.version if runs and runs.is_settled(now) else None
+            life.on_word_missing(state, now, version, connected_at)
+    elif state.acknowledged_at is None and state.pushed_at and state.pushed_at <= now - ACKNOWLEDGE_WITHIN:
         life.on_unacknowledged(state, now)
 
 

@@ -62,6 +62,7 @@ def expand() -> None:
 @shared_task
 def dispatch() -> None:
     """Push what is ready, if the broker is there to take it."""
+    live.changed(sweep.end_waits())
     broker = publisher()
     if broker.ready():
         live.changed(dispatching.dispatch(broker.publish))

@@ -50,6 +50,13 @@ SENTENCES: dict[str, Any] = {
         "The device came back without the new version (%(returns)s of %(max_returns)s): "
         "pushed again in %(left)s unless it reports it."
     ),
+    "back": gettext_lazy(
+        "The device is back in the middle of the update: pushed again in %(left)s unless it goes on or "
+        "reports the new version."
+    ),
+    "settling": gettext_lazy(
+        "The device has just reported version %(version)s: waiting %(left)s for the version to settle."
+    ),
     "soon": gettext_lazy("To be pushed in %(left)s."),
     "rate": gettext_lazy("Held by the limit of %(limit)s a minute."),
     "ready": gettext_lazy("About to be pushed."),
@@ -139,7 +146,7 @@ class Surroundings:
 
     presences: dict[int, DevicePresence]
     online: set[int]
-    running: dict[versions.Key, str]
+    running: dict[versions.Key, versions.Running]
 
     @classmethod
     def of(cls, tasks: Sequence[UpdateTask], now: datetime) -> "Surroundings":
@@ -149,8 +156,13 @@ class Surroundings:
             online=set(
                 DevicePresence.objects.online(now).filter(pk__in=devices).values_list("pk", flat=True)
             ),
-            running=versions.current(devices),
+            running=versions.running(devices),
         )
+
+    def version_of(self, task: UpdateTask) -> str:
+        """What its device runs, as it last said; empty if it never did."""
+        runs = self.running.get((task.device_id, task.module))
+        return runs.version if runs else ""
 
 
 def why(task: UpdateTask, around: Surroundings, now: datetime) -> Why | None:
@@ -203,13 +215,15 @@ def _gate_of_queued(task: UpdateTask, around: Surroundings, now: datetime) -> Ga
         return "reserved", {"time": presence.reserved_until}
     if task.returns > MAX_RETURNS:
         return "rolled_back", {}
+    if (settling := _settling(task, around, now)) is not None:
+        return settling
     if asks and presence:
         return "pull", {"channel": Channel(presence.channel).label}
     if task.ready_at and task.ready_at > now:
         left = {"left": task.ready_at - now}
         if task.returns:
             return "returned", left | {"returns": task.returns, "max_returns": MAX_RETURNS}
-        return "soon", left
+        return ("soon" if task.pushed_at is None else "back"), left
     minute = now.replace(second=0, microsecond=0)
     limit = campaign.max_per_minute
     if limit is not None and campaign.rate_minute == minute and campaign.rate_used >= limit:
@@ -217,10 +231,22 @@ def _gate_of_queued(task: UpdateTask, around: Surroundings, now: datetime) -> Ga
     return "ready", {}
 
 
+def _settling(task: UpdateTask, around: Surroundings, now: datetime) -> Gate | None:
+    """A version that must stand for a while before it decides anything."""
+    if task.stray_until and task.pushed_at:
+        return "stray", {"version": around.version_of(task), "left": task.stray_until - now}
+    runs = around.running.get((task.device_id, task.module))
+    decides = task.campaign.source_versions or (runs and runs.version == task.to_version)
+    if runs and decides and not runs.is_settled(now):
+        return "settling", {"version": runs.version, "left": runs.changed_at + versions.SETTLE - now}
+    return None
+
+
 def _gate_of_updating(task: UpdateTask, around: Surroundings, now: datetime) -> Gate:
     if task.stray_until:
-        version = around.running.get((task.device_id, task.module), "")
-        return "stray", {"version": version, "left": task.stray_until - now}
+        return "stray", {"version": around.version_of(task), "left": task.stray_until - now}
+    if task.ready_at and task.status == TaskStatus.IN_PROGRESS:
+        return "back", {"left": task.ready_at - now}
     active_at = task.active_at or task.pushed_at or task.changed_at
     pushed_at = task.pushed_at or active_at
     if task.status == TaskStatus.NOTIFIED:

@@ -152,7 +152,13 @@ class Device(models.Model):
 
 
 class DeviceVersion(models.Model):
-    """The version that a device last reported for one module; `default` is the whole firmware."""
+    """The version that a device last reported for one module; `default` is the whole firmware.
+
+    A report counts where a version decides only when it has *settled*: the C SDK informs twice at each
+    connect, first a version of its own, then, up to some seconds later, the application's. `previous` is the
+    last version that had settled before the present one; a device that comes back to it within the time
+    never left it, and `changed_at` is again what it was. See `devices.versions`.
+    """
 
     # No database constraint: the row is rewritten by every first report, and devices are never deleted.
     device = models.ForeignKey(
@@ -162,13 +168,24 @@ class DeviceVersion(models.Model):
     module = models.CharField(_("module"), max_length=64, default=DEFAULT_MODULE)
     version = CodePointField(_("version"), max_length=64)
     reported_at = models.DateTimeField(_("reported"))
+    # Since when the version stands.
+    changed_at = models.DateTimeField(default=timezone.now, editable=False)
+    previous = CodePointField(max_length=64, blank=True, db_default="", editable=False)
+    previous_at = models.DateTimeField(null=True, editable=False)
+    # When a tick has to look whether it settled; NULL once that is done.
+    settles_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("device version")
         verbose_name_plural = _("device versions")
         constraints = [models.UniqueConstraint(fields=["device", "module"], name="device_module_once")]
         # The device list filtered by version, and selection by source version.
-        indexes = [models.Index(fields=["product", "module", "version", "device"], name="devices_on_version")]
+        indexes = [
+            models.Index(fields=["product", "module", "version", "device"], name="devices_on_version"),
+            models.Index(
+                fields=["settles_at"], condition=Q(settles_at__isnull=False), name="versions_to_settle"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.version
@@ -252,8 +269,10 @@ class DevicePresence(models.Model):
     epoch = models.CharField(max_length=40, blank=True)
     changed_at = models.DateTimeField(_("since"), null=True, blank=True)
     connected_at = models.DateTimeField(_("connected"), null=True, blank=True)
-    # After a cancel or time-out of a pushed task: nothing new is pushed before the next inform or this time.
+    # After a cancel or time-out of a pushed task: nothing new is pushed before the next inform of that
+    # task's module or this time.
     reserved_until = models.DateTimeField(null=True, blank=True)
+    reserved_module = models.CharField(max_length=64, blank=True, db_default="", editable=False)
 
     objects = DevicePresenceQuerySet.as_manager()
 

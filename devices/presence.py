@@ -1,6 +1,7 @@
 """Who is connected: broker events onto presence rows, folded in arrival order."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -61,13 +62,17 @@ class Changes:
     """What a batch of events came to: those that counted, and the devices that are up and down after it.
 
     Of the requests only those count that begin a time online; `before` says for them when the device was
-    online the last time.
+    online the last time. `renewed` are those of the connections that began because the broker did, so that
+    what broke before them was not the device's doing.
     """
 
     counted: set[Event] = field(default_factory=set)
+    renewed: set[Up] = field(default_factory=set)
     up: set[int] = field(default_factory=set)
     down: set[int] = field(default_factory=set)
     before: dict[Heard, Online] = field(default_factory=dict)
+    # Since when the devices of these events had been connected before them.
+    connected_before: dict[int, datetime | None] = field(default_factory=dict)
 
 
 def record(events: Sequence[Event]) -> Changes:
@@ -88,9 +93,12 @@ def record(events: Sequence[Event]) -> Changes:
         row = rows.get(event.device_id)
         if row is None:
             continue
+        changes.connected_before.setdefault(row.pk, row.connected_at)
         if isinstance(event, Up):
             if row.is_up and row.connection_id == event.connection_id and row.epoch == event.epoch:
                 continue
+            if row.epoch and row.epoch != event.epoch:
+                changes.renewed.add(event)
             row.is_up, row.connection_id, row.epoch = True, event.connection_id, event.epoch
             row.channel = Channel.MQTT
             row.changed_at = row.connected_at = event.at
@@ -233,13 +241,25 @@ def hold(rows: DevicePresenceQuerySet) -> None:
     sql.execute(f"SELECT COUNT(*) FROM ({statement}) held", parameters)  # noqa: S608  (Django's own statement)
 
 
-def reserve(device_ids: Sequence[int], until: datetime) -> None:
-    """Nothing new is pushed to these devices before their next inform or this time."""
-    DevicePresence.objects.filter(device_id__in=device_ids).update(reserved_until=until)
+def reserve(modules: Mapping[int, str], until: datetime) -> None:
+    """Nothing new is pushed to these devices before their next inform of this module, or this time."""
+    by_module: dict[str, list[int]] = defaultdict(list)
+    for device, module in modules.items():
+        by_module[module].append(device)
+    for module, devices in sorted(by_module.items()):
+        DevicePresence.objects.filter(device_id__in=devices).update(
+            reserved_until=until, reserved_module=module
+        )
 
 
-def release(device_ids: Sequence[int]) -> None:
-    """They informed: whatever they were doing is over."""
-    DevicePresence.objects.filter(device_id__in=device_ids, reserved_until__isnull=False).update(
-        reserved_until=None
+def release(informed: Iterable[tuple[int, str]]) -> None:
+    """These modules (device id, module) informed: whatever the devices did with them is over."""
+    told = set(informed)
+    reserved = DevicePresence.objects.filter(
+        device_id__in={device for device, _ in told}, reserved_until__isnull=False
     )
+    over = [row for row in reserved.values_list("device_id", "reserved_module") if row in told]
+    if over:
+        DevicePresence.objects.filter(device_id__in=[device for device, _ in over]).update(
+            reserved_until=None, reserved_module=""
+        )

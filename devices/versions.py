@@ -1,17 +1,24 @@
-"""What each device runs: version reports onto the version table, its history and its counters."""
+"""What each device runs: version reports onto the version table, its history and its counters.
+
+A version has *settled* when it stood for SETTLE, or when the device came back to the one that had settled
+before; only then does it decide anything. iotkit-embedded 3.x informs its own version at each connect and
+the application's up to three seconds later.
+"""
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Window
+from django.db.models import Count, F, Q, Window
 from django.db.models.functions import RowNumber
 
 from devices import counters, presence, sql
-from devices.models import DeviceVersion, DeviceVersionChange, VersionCounter
+from devices.models import Device, DeviceVersion, DeviceVersionChange, VersionCounter
+
+SETTLE = timedelta(seconds=10)
 
 logger = logging.getLogger(__name__)
 
@@ -34,57 +41,107 @@ class Inform:
 Key = tuple[int, str]  # device id, module
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a device runs of one module, since when, and what it ran before that, as far as it had settled."""
+
+    version: str
+    changed_at: datetime
+    previous: str = ""
+    previous_at: datetime | None = None
+
+    def is_settled(self, now: datetime) -> bool:
+        return self.changed_at <= now - SETTLE
+
+    def settled(self, now: datetime) -> tuple[str, datetime | None]:
+        """The version that counts now and since when it stands; ("", None) if none ever settled."""
+        return (self.version, self.changed_at) if self.is_settled(now) else (self.previous, self.previous_at)
+
+    def after(self, version: str, at: datetime) -> "Running":
+        """What it runs once it reported another version."""
+        stood, since = self.settled(at)
+        if since is not None and version == stood:
+            return Running(version, since)
+        return Running(version, at, stood, since)
+
+
 def current(device_ids: Sequence[int]) -> dict[Key, str]:
-    """{(device id, module): version}."""
-    rows = DeviceVersion.objects.filter(device_id__in=device_ids)
+    """{(device id, module): version}, settled or not."""
+    return {key: runs.version for key, runs in running(device_ids).items()}
+
+
+def running(device_ids: Sequence[int]) -> dict[Key, Running]:
+    """{(device id, module): what it runs}."""
+    rows = DeviceVersion.objects.filter(device_id__in=device_ids).values_list(
+        "device_id", "module", "version", "changed_at", "previous", "previous_at"
+    )
     return {
-        (device, module): version
-        for device, module, version in rows.values_list("device", "module", "version")
+        (device, module): Running(version, changed_at, previous, previous_at)
+        for device, module, version, changed_at, previous, previous_at in rows
     }
+
+
+def settled(versions: Collection[str], now: datetime) -> Q:
+    """DeviceVersion rows whose version counts now and is one of these."""
+    since = now - SETTLE
+    return Q(changed_at__lte=since, version__in=versions) | Q(changed_at__gt=since, previous__in=versions)
 
 
 @dataclass(slots=True)
 class Recorded:
-    """{(device id, module): version before, or None} of those that changed, and the counters' differences."""
+    """What a batch of informs came to.
 
-    before: dict[Key, str | None]
+    `changed` are the keys whose version is another one now, `running` what each device that informed runs
+    now, and `counts` the counters' differences.
+    """
+
+    changed: set[Key]
+    running: dict[Key, Running]
     counts: Counter[tuple[int, str, str]]
 
 
 def record(informs: Sequence[Inform]) -> Recorded:
     """Store the last report of each device and module, inside the caller's transaction.
 
-    A report that repeats what is stored writes nothing. The counters are left to the caller, which writes
-    them last (`counters.add_versions`).
+    A report that repeats what is stored writes nothing, and neither does one of a device that was removed
+    meanwhile. The counters are left to the caller, which writes them last (`counters.add_versions`).
     """
-    before = current([inform.device_id for inform in informs])
+    before = running([inform.device_id for inform in informs])
     last = {(inform.device_id, inform.module): inform for inform in _within_bounds(informs, before)}
-    changed = [key for key, inform in last.items() if before.get(key) != inform.version]
-    if not changed:
-        return Recorded({}, Counter())
-    # Another gateway may report for the same device: its presence row orders the two.
-    presence.lock([device for device, _ in changed])
-    before = current([device for device, _ in changed])
-    changed = sorted(key for key in changed if before.get(key) != last[key].version)
+    if all(key in before and before[key].version == inform.version for key, inform in last.items()):
+        return Recorded(set(), before, Counter())
+    # Another gateway may report for the same device, or somebody remove it: its presence row orders them.
+    presence.lock([device for device, _ in last])
+    before = running([device for device, _ in last])
+    present = set(Device.objects.present().filter(pk__in={d for d, _ in last}).values_list("pk", flat=True))
+    changed = sorted(
+        key
+        for key, inform in last.items()
+        if key[0] in present and (key not in before or before[key].version != inform.version)
+    )
     deltas: Counter[tuple[int, str, str]] = Counter()
+    after = dict(before)
     for key in changed:
         inform = last[key]
         deltas[inform.product_id, inform.module, inform.version] += 1
-        if (old := before.get(key)) is not None:
-            deltas[inform.product_id, inform.module, old] -= 1
-    _store([last[key] for key in changed])
+        if (old := before.get(key)) is None:
+            after[key] = Running(inform.version, inform.at)
+        else:
+            deltas[inform.product_id, inform.module, old.version] -= 1
+            after[key] = old.after(inform.version, inform.at)
+    _store([(last[key], after[key]) for key in changed])
     DeviceVersionChange.objects.bulk_create(
         DeviceVersionChange(
             device_id=key[0],
             module=key[1],
-            before=before.get(key, ""),
+            before=before[key].version if key in before else "",
             version=last[key].version,
             at=last[key].at,
         )
         for key in changed
     )
     _forget_old_changes(sorted({device for device, _ in changed}))
-    return Recorded({key: before.get(key) for key in changed}, deltas)
+    return Recorded(set(changed), after, deltas)
 
 
 def _within_bounds(informs: Sequence[Inform], before: Iterable[Key]) -> list[Inform]:
@@ -113,27 +170,83 @@ def _forget_old_changes(device_ids: Sequence[int]) -> None:
             DeviceVersionChange.objects.filter(id__in=some).delete()
 
 
-def _store(informs: Sequence[Inform]) -> None:
-    if not informs:
+def _store(rows: Sequence[tuple[Inform, Running]]) -> None:
+    if not rows:
         return
+    columns = {
+        "device_id": "bigint",
+        "product_id": "bigint",
+        "module": "text",
+        "version": "text",
+        "reported_at": "timestamptz",
+        "changed_at": "timestamptz",
+        "previous": "text",
+        "previous_at": "timestamptz",
+        "settles_at": "timestamptz",
+    }
     source, parameters = sql.rows(
         "v",
-        {
-            "device_id": "bigint",
-            "product_id": "bigint",
-            "module": "text",
-            "version": "text",
-            "reported_at": "timestamptz",
-        },
-        [(i.device_id, i.product_id, i.module, i.version, i.at) for i in informs],
+        columns,
+        [
+            (
+                i.device_id,
+                i.product_id,
+                i.module,
+                i.version,
+                i.at,
+                runs.changed_at,
+                runs.previous,
+                runs.previous_at,
+                None if runs.is_settled(i.at) else i.at + SETTLE,
+            )
+            for i, runs in rows
+        ],
     )
+    names = ", ".join(columns)
+    picks = ", ".join(f"v.{name}" for name in columns)
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in list(columns)[3:])
     sql.execute(
-        "INSERT INTO devices_deviceversion (device_id, product_id, module, version, reported_at) "  # noqa: S608
-        f"SELECT v.device_id, v.product_id, v.module, v.version, v.reported_at FROM {source} WHERE true "
-        "ON CONFLICT (device_id, module) DO UPDATE "
-        "SET version = excluded.version, reported_at = excluded.reported_at",
+        f"INSERT INTO devices_deviceversion ({names}) SELECT {picks} FROM {source} WHERE true "  # noqa: S608
+        f"ON CONFLICT (device_id, module) DO UPDATE SET {replaced}",
         parameters,
     )
+
+
+def seen_before(asked: Collection[tuple[int, str, datetime]]) -> dict[tuple[int, str, datetime], set[str]]:
+    """The versions that devices had reported by a time: {(device id, module, time): versions}."""
+    seen: dict[tuple[int, str, datetime], set[str]] = {each: set() for each in asked}
+    if not seen:
+        return seen
+    of_module: dict[Key, list[tuple[datetime, set[str]]]] = defaultdict(list)
+    for (device, module, until), found in seen.items():
+        of_module[device, module].append((until, found))
+    rows = DeviceVersionChange.objects.filter(device_id__in={device for device, _ in of_module})
+    for device, module, before, version, at in rows.values_list(
+        "device_id", "module", "before", "version", "at"
+    ):
+        for until, found in of_module.get((device, module), ()):
+            if at <= until:
+                found.update((before, version))
+    return seen
+
+
+def settle(keys: Collection[Key], now: datetime) -> None:
+    """What these devices run of these modules counts from now on; in the caller's transaction."""
+    by_module: dict[str, list[int]] = defaultdict(list)
+    for device, module in keys:
+        by_module[module].append(device)
+    for module, devices in by_module.items():
+        fresh = DeviceVersion.objects.filter(device__in=devices, module=module, changed_at__gt=now - SETTLE)
+        fresh.update(changed_at=now - SETTLE)
+
+
+def take_settled(now: datetime, limit: int) -> list[Key]:
+    """Versions whose time to settle is over, each told once; in the caller's transaction."""
+    due = DeviceVersion.objects.filter(settles_at__lte=now).order_by("settles_at")
+    rows = list(due.values_list("pk", "device_id", "module")[:limit])
+    # A report that came in between has set a later time.
+    DeviceVersion.objects.filter(pk__in=[row[0] for row in rows], settles_at__lte=now).update(settles_at=None)
+    return [(device, module) for _, device, module in rows]
 
 
 def recount(*, repair: bool = False) -> dict[tuple[int, str, str], tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Test data: one factory per model, with what a test would otherwise have to repeat."""
 
 import secrets
+from datetime import timedelta
 from typing import Any
 
 import factory
@@ -46,7 +47,7 @@ class ProductFactory(DjangoModelFactory[Product]):
 
 
 class DeviceFactory(DjangoModelFactory[Device]):
-    """An activated, offline device; `online=True` connects it, `version="1.0"` reports a version."""
+    """An activated, offline device; `online=True` connects it, `version="1.0"` reported one yesterday."""
 
     class Meta:
         model = Device
@@ -75,8 +76,9 @@ class DeviceFactory(DjangoModelFactory[Device]):
     @factory.post_generation
     def version(self: Any, create: bool, extracted: str | None, **kwargs: Any) -> None:
         if extracted:
+            at = kwargs.get("at") or timezone.now() - timedelta(days=1)
             DeviceVersion.objects.create(
-                device=self, product=self.product, version=extracted, reported_at=timezone.now()
+                device=self, product=self.product, version=extracted, reported_at=at, changed_at=at
             )
             counters.add_versions({(self.product_id, "default", extracted): 1})
 

@@ -196,7 +196,7 @@ def rows(found: TaskPage, now: datetime) -> list[Row]:
     return [
         Row(
             task,
-            around.running.get((task.device_id, task.module), ""),
+            around.version_of(task),
             pending_label(task, around, now),
             why(task, around, now),
         )

@@ -5,12 +5,12 @@ from datetime import datetime
 
 import pytest
 
-from campaigns import expand, named, reports, selection, services
+from campaigns import expand, named, reports, selection, services, sweep
 from campaigns.models import CampaignDevice, UpdateTask
 from campaigns.services import Plan, RefusedError
 from campaigns.states import Policy, Region, TaskStatus
 from devices.models import Device
-from devices.versions import Inform
+from devices.versions import SETTLE, Inform
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts
 from tests.factories import CampaignFactory, DeviceFactory, FirmwareFactory, TaskFactory
@@ -106,6 +106,8 @@ def test_a_directional_dynamic_batch_takes_a_chosen_device_in_when_it_comes_to_m
     reports.apply(
         [Inform(device.pk, device.product_id, "default", "1.0.0", now) for device in (later, stranger)], now
     )
+    assert not UpdateTask.objects.exists()
+    sweep.sweep(now + SETTLE)
     assert UpdateTask.objects.get().device_id == later.pk
 
 

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from campaigns import expand, life, moves, reports
+from campaigns import expand, life, moves, reports, sweep
 from campaigns.models import Campaign, TaskEvent, UpdateTask
 from campaigns.reports import Down, Inform, Step, Up
 from campaigns.states import EventKind, Policy, TaskStatus
+from devices import presence
 from devices.models import Device, DevicePresence, DeviceVersion, VersionCounter
-from devices.versions import recount
+from devices.versions import SETTLE, recount
 from firmware.models import Firmware
 from tests.campaigns.conftest import counts, status_of
 from tests.factories import EPOCH, CampaignFactory, FirmwareFactory, TaskFactory
@@ -148,10 +149,14 @@ def test_a_restart_with_the_new_version_succeeds_across_disconnect_and_reconnect
     assert counts(campaign) == {"SUCCEEDED": 1}
 
 
-def test_an_inform_ends_a_reservation(fleet: Fleet, campaign: Campaign, now: datetime) -> None:
+def test_an_inform_of_its_module_ends_a_reservation_and_one_of_another_does_not(
+    fleet: Fleet, campaign: Campaign, now: datetime
+) -> None:
     (device,) = fleet(1)
-    DevicePresence.objects.filter(device=device).update(reserved_until=now + timedelta(minutes=30))
+    presence.reserve({device.pk: "default"}, now + timedelta(minutes=30))
     expand.expand(campaign.pk, now)
+    reports.apply([Inform(device.pk, device.product_id, "mcu", "7", now)], now)
+    assert DevicePresence.objects.get().reserved_until == now + timedelta(minutes=30)
     applied = reports.apply([inform(device, "1.0.0", now)], now)
     assert (UpdateTask.objects.get().ready_at, applied.ready) == (now, True)
 
@@ -200,19 +205,24 @@ class TestDynamic:
     def dynamic(self, firmware: Firmware) -> Campaign:
         return CampaignFactory.create(firmware=firmware, policy=Policy.DYNAMIC, source_versions=["1.0.0"])
 
-    def test_a_device_that_reports_a_matching_version_gets_its_task_at_that_moment(
+    def test_a_device_gets_its_task_once_the_matching_version_that_it_reported_has_settled(
         self, dynamic: Campaign, fleet: Fleet, now: datetime
     ) -> None:
         (device,) = fleet(1, version=None)
-        applied = reports.apply([inform(device, "1.0.0", now)], now)
-        assert (status_of(device), applied.ready) == ("QUEUED", True)
+        reports.apply([inform(device, "1.0.0", now)], now)
+        sweep.sweep(now + SETTLE - timedelta(microseconds=1))
+        assert not UpdateTask.objects.exists()
+        assert sweep.sweep(now + SETTLE) == {dynamic.pk}
+        assert UpdateTask.objects.get().ready_at == now + SETTLE
         assert counts(dynamic) == {"QUEUED": 1}
+        assert not DeviceVersion.objects.filter(settles_at__isnull=False).exists()
 
     def test_a_device_on_another_version_is_left_alone(
         self, dynamic: Campaign, fleet: Fleet, now: datetime
     ) -> None:
         (device,) = fleet(1, version=None)
         reports.apply([inform(device, "0.9.0", now)], now)
+        sweep.sweep(now + SETTLE)
         assert not UpdateTask.objects.exists()
 
     def test_the_newest_batch_that_matches_or_is_reached_ends_the_search(
@@ -222,6 +232,7 @@ class TestDynamic:
         CampaignFactory.create(firmware=newer, policy=Policy.DYNAMIC, source_versions=["2.0.0"])
         (device,) = fleet(1, version=None)
         reports.apply([inform(device, "1.0.0", now)], now)
+        sweep.sweep(now + SETTLE)
         assert not UpdateTask.objects.exists()
 
     def test_a_busy_device_is_taken_in_when_its_task_ends(
@@ -240,12 +251,37 @@ class TestDynamic:
     def test_a_device_is_taken_in_ten_times_and_no_more(
         self, dynamic: Campaign, fleet: Fleet, now: datetime
     ) -> None:
-        (device,) = fleet(1, version="1.0.0")
+        (device,) = fleet(1, version=None)
         for _ in range(12):
-            reports.apply([inform(device, "1.0.0", now)], now)
-            push(dynamic, now)
-            reports.apply([step(device, -4, now)], now)
-        assert UpdateTask.objects.filter(device=device).count() == 10
+            for version in ("1.0.0", "2.0.0"):
+                reports.apply([inform(device, version, now)], now)
+                now += SETTLE
+                sweep.sweep(now)
+                push(dynamic, now)
+        assert UpdateTask.objects.filter(device=device, status=TaskStatus.SUCCEEDED).count() == 10
+
+    def test_a_device_whose_sdk_informs_a_version_of_its_own_at_each_connect_is_not_taken_in_again(
+        self, firmware: Firmware, fleet: Fleet, now: datetime
+    ) -> None:
+        """The target's application follows within three seconds: the device never left it."""
+        campaign = CampaignFactory.create(firmware=firmware, policy=Policy.DYNAMIC)
+        (device,) = fleet(1, version="2.0.0")
+        for gap in (timedelta(seconds=0), timedelta(seconds=0.15), timedelta(seconds=3)):
+            now += timedelta(hours=1)
+            reports.apply([inform(device, "app-1.0.0-20180101.1000", now)], now)
+            reports.apply([inform(device, "2.0.0", now + gap)], now + gap)
+            sweep.sweep(now + timedelta(minutes=1))
+        assert not UpdateTask.objects.filter(campaign=campaign).exists()
+
+    def test_a_device_is_matched_again_only_by_a_version_that_is_new_since(
+        self, dynamic: Campaign, fleet: Fleet, now: datetime
+    ) -> None:
+        (device,) = fleet(1, version="1.0.0")
+        reports.apply([inform(device, "1.0.0", now)], now)
+        UpdateTask.objects.update(status=TaskStatus.FAILED, reason="NO_LONGER_MATCHES")
+        reports.apply([inform(device, "1.0.0", now)], now)
+        sweep.sweep(now + timedelta(minutes=1))
+        assert UpdateTask.objects.count() == 1
 
     def test_a_product_without_dynamic_batches_pays_one_query(
         self, fleet: Fleet, now: datetime, django_assert_num_queries: Callable[..., object]

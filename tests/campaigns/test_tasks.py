@@ -70,9 +70,9 @@ def test_idle_ticks_cost_a_constant_few_queries(
         tasks.start_due()
     with django_assert_max_num_queries(1):
         tasks.expand()
-    with django_assert_max_num_queries(1):
+    with django_assert_max_num_queries(2):
         tasks.dispatch()
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(10):
         tasks.sweep_tasks()
     with django_assert_max_num_queries(3):
         tasks.expire()

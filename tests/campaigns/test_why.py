@@ -11,7 +11,7 @@ from pytest_django import Settings
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import OPEN, CampaignStatus, Policy, Reason, TaskStatus
 from campaigns.why import SENTENCES, Surroundings, Why, duration, pending_label, why, why_device
-from devices.models import Channel, Device, DevicePresence
+from devices.models import Channel, Device, DevicePresence, DeviceVersion
 from tests.factories import CampaignFactory, DeviceFactory, TaskFactory
 
 NOW = datetime(2026, 11, 23, 14, 2, 30, tzinfo=timezone.get_default_timezone())
@@ -32,12 +32,14 @@ def label_of(task: UpdateTask) -> str:
 
 @pytest.fixture
 def task(db: None) -> Callable[..., UpdateTask]:
-    """A task of an online device; `presence` and `campaign` change those rows."""
+    """A task of an online device; `presence`, `campaign` and `runs` (its version) change those rows."""
 
-    def make(*, presence: Any = None, campaign: Any = None, **values: Any) -> UpdateTask:
+    def make(*, presence: Any = None, campaign: Any = None, runs: Any = None, **values: Any) -> UpdateTask:
         values = {"due_at": NOW - MINUTE, "created_at": NOW - MINUTE, "changed_at": NOW - MINUTE} | values
         made = TaskFactory.create(campaign=CampaignFactory.create(**(campaign or {})), **values)
         DevicePresence.objects.filter(pk=made.device_id).update(**(presence or {}))
+        if runs:
+            DeviceVersion.objects.filter(device=made.device_id).update(**runs)
         return made
 
     return make
@@ -97,6 +99,25 @@ GATES: list[tuple[str, dict[str, Any], str]] = [
         "The device came back on its old version again and again.",
     ),
     ("soon", {"ready_at": NOW + timedelta(seconds=30)}, "To be pushed in 30 seconds."),
+    (
+        "back",
+        {
+            "status": TaskStatus.IN_PROGRESS,
+            "pushed_at": NOW - MINUTE,
+            "ready_at": NOW + timedelta(seconds=30),
+        },
+        "The device is back in the middle of the update: pushed again in 30 seconds unless it goes on or "
+        "reports the new version.",
+    ),
+    (
+        "settling",
+        {
+            "ready_at": NOW,
+            "campaign": {"source_versions": ["1.0.0"]},
+            "runs": {"changed_at": NOW - timedelta(seconds=2)},
+        },
+        "The device has just reported version 1.0.0: waiting 8 seconds for the version to settle.",
+    ),
     (
         "rate",
         {

@@ -1,6 +1,6 @@
 """What devices report of their versions, and how much of it is kept."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -25,7 +25,7 @@ def test_a_device_has_no_more_modules_than_the_bound_and_keeps_those_that_it_has
     new = inform(greedy, "2", "one-more")
     recorded = versions.record([new, inform(greedy, "2", "m0"), inform(calm, "2")])
     assert greedy.versions.count() == MAX_MODULES
-    assert set(recorded.before) == {(greedy.pk, "m0"), (calm.pk, "default")}
+    assert recorded.changed == {(greedy.pk, "m0"), (calm.pk, "default")}
     assert DeviceVersion.objects.get(device=greedy, module="m0").version == "2"
 
 
@@ -37,3 +37,13 @@ def test_the_newest_changes_of_a_device_are_kept_and_no_others() -> None:
     kept = DeviceVersionChange.objects.filter(device=busy).order_by("id").values_list("version", flat=True)
     assert list(kept) == [str(number) for number in range(3, MAX_CHANGES + 3)]
     assert calm.version_changes.count() == 1
+
+
+def test_what_a_pushed_task_waited_for_counts_at_once() -> None:
+    now = timezone.now()
+    device, other = DeviceFactory.create_batch(2, version="2.0.0")
+    DeviceVersion.objects.update(changed_at=now - timedelta(seconds=1))
+    versions.settle({(device.pk, "default")}, now)
+    running = versions.running([device.pk, other.pk])
+    assert running[device.pk, "default"].is_settled(now)
+    assert not running[other.pk, "default"].is_settled(now)

@@ -1,17 +1,18 @@
 """What the stories share: firmware, fleets, and the workers' ticks at a time of the story's choosing."""
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models import F
 
 from campaigns import dispatch, expand, sweep
 from campaigns.models import Campaign, UpdateTask
 from campaigns.states import CampaignStatus
 from devices import mqtt
-from devices.models import Device, DevicePresence, Product, VersionCounter
+from devices.models import Device, DevicePresence, DeviceVersion, Product, VersionCounter
 from devices.simulator import Behaviour, DeviceKeys, Fault
 from devices.simulator.behaviour import VersionMix
 from firmware import services as uploads
@@ -44,12 +45,22 @@ def connected(platform: Platform, product: Product, version: str = "") -> RealDe
 
 
 def tells(hand: RealDevice, version: str) -> None:
-    """The device reports its version, and the platform has stored it."""
+    """The device reports its version, the platform has stored it, and it has stood since."""
     hand.inform(version)
     wait_until(
         lambda: hand.device.versions.filter(version=version).exists(),
         f"{hand.name} is known to run {version}",
     )
+    let_settle()
+
+
+def let_settle() -> None:
+    """What devices reported has stood for a minute, and the sweep has looked."""
+    minute = timedelta(minutes=1)
+    DeviceVersion.objects.update(changed_at=F("changed_at") - minute, settles_at=F("settles_at") - minute)
+    UpdateTask.objects.update(created_at=F("created_at") - minute)
+    UpdateTask.objects.filter(stray_until__isnull=False).update(stray_until=F("stray_until") - minute)
+    sweep.sweep()
 
 
 def uploaded(product: Product, version: str = "2.0.0", sign_method: str = "SHA256") -> Firmware:
@@ -80,6 +91,7 @@ def wait_online(product: Product, count: int) -> None:
         ),
         f"{count} devices are online and have told their versions",
     )
+    let_settle()
 
 
 def wait_over(campaign: Campaign) -> None:

@@ -92,9 +92,9 @@ def test_a_device_that_keeps_going_back_is_taken_in_ten_times_and_no_more(
     tick(now)
     device = connected(platform, product)
     for match in range(1, MAX_MATCHES + 1):
-        device.inform("1.0.0")
+        tells(device, "1.0.0")
         wait_outcome(batch, {"QUEUED": 1} | ({"SUCCEEDED": match - 1} if match > 1 else {}))
-        device.inform("2.0.0")
+        tells(device, "2.0.0")
         wait_outcome(batch, {"SUCCEEDED": match})
     tells(device, "1.0.0")
     assert UpdateTask.objects.count() == MAX_MATCHES

@@ -17,8 +17,9 @@ from campaigns import asking, dispatch, expand, reports, services
 from campaigns.models import Campaign, UpdateTask
 from campaigns.why import why_device
 from devices import credentials
-from devices.models import Channel, Device, DevicePresence
+from devices.models import Channel, Device, DevicePresence, DeviceVersion
 from devices.services import reset_secret, set_disabled
+from devices.versions import SETTLE
 from tests.campaigns.conftest import counts
 from tests.factories import EPOCH, CampaignFactory, DeviceFactory, FirmwareFactory
 from tests.running import running_web
@@ -201,7 +202,7 @@ def test_an_answer_that_was_lost_is_given_again_until_the_file_is_downloaded(
     https.inform("1.0.0")
     expand.expand(batch.pk)
     assert https.inform("1.0.0")
-    assert https.inform("1.0.0") is None, "a second copy at once may start a second download"
+    assert https.inform("1.0.0"), "the SDK's own first report may have got the answer"
     told_earlier(https.device)
     began = task_of(https.device).active_at
     url = https.inform("1.0.0")["data"]["url"]
@@ -247,6 +248,8 @@ def test_a_dynamic_batch_takes_a_device_in_and_answers_the_same_report(
     Campaign.objects.update(policy="dynamic", expanded_at=timezone.now(), source_versions=["1.0.0"])
     https.login()
     assert https.inform("0.9.0") is None
+    assert https.inform("1.0.0") is None, "it may be the SDK's own version"
+    DeviceVersion.objects.update(changed_at=timezone.now() - SETTLE)
     assert https.inform("1.0.0")["data"]["version"] == "2.0.0"
 
 

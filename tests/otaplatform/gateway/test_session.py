@@ -205,6 +205,7 @@ def test_reports_are_stored_while_nothing_can_be_announced(
     device = DeviceFactory.create(product=firmware.product, version="1.0.0")
     expand.expand(CampaignFactory.create(firmware=firmware, expanded_at=None).pk)
     client = platform.device(device).connect()
+    UpdateTask.objects.update(status="NOTIFIED", ready_at=None, pushed_at=timezone.now())
     client.inform("2.0.0")
     assert UpdateTask.objects.get().status == "SUCCEEDED"
     assert failed.wait(TIMEOUT)
