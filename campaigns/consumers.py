@@ -4,13 +4,20 @@ It joins first, then sends a snapshot, then what changes: nothing is missed in b
 only; the page has the words. The origin of the handshake is checked in `otaplatform.asgi`.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.db import DatabaseError
+from django.http import HttpRequest
 from redis.exceptions import RedisError
 
 from campaigns import live
@@ -25,6 +32,8 @@ logger = logging.getLogger(__name__)
 # Close codes; the page tries again after the second.
 REFUSED, LATER = 4403, 4503
 ACCOUNTS_JOINED = 200
+ASK_AGAIN_SECONDS = 60.0
+SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class CampaignsConsumer(AsyncJsonWebsocketConsumer):
     """
 
     audience: Audience | None = None
+    watch: "asyncio.Task[None] | None" = None
 
     async def connect(self) -> None:
         self.audience = await database_sync_to_async(self._find_audience)()
@@ -58,7 +68,28 @@ class CampaignsConsumer(AsyncJsonWebsocketConsumer):
         # The base class leaves these when the socket closes.
         self.groups = list(self.audience.groups)
         await self.accept()
+        self.watch = asyncio.create_task(self._keep_asking())
         await self._send_snapshot([])
+
+    async def disconnect(self, code: int) -> None:
+        if self.watch:
+            self.watch.cancel()
+
+    async def _keep_asking(self) -> None:
+        """A right may end while the page is open: log-out, deactivation, another role or account."""
+        while True:
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+            try:
+                now = await database_sync_to_async(self._find_audience)()
+            except DatabaseError:
+                await self.close(LATER)
+                return
+            if now is None:
+                await self.close(REFUSED)
+                return
+            if self.audience and set(now.groups) != set(self.audience.groups):
+                await self.close(LATER)
+                return
 
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
@@ -84,7 +115,9 @@ class CampaignsConsumer(AsyncJsonWebsocketConsumer):
             await self.send_json({"campaigns": messages})
 
     def _find_audience(self) -> Audience | None:
-        user: Any = self.scope.get("user")
+        """Whom the session belongs to is read anew each time."""
+        session = SessionStore(getattr(self.scope["session"], "session_key", None))
+        user: Any = get_user(cast("HttpRequest", SimpleNamespace(session=session)))
         if not isinstance(user, User) or not user.is_active or not user.is_staff or user.must_change_password:
             return None
         if not user.has_perm("campaigns.view_campaign"):
@@ -102,14 +135,14 @@ class CampaignsConsumer(AsyncJsonWebsocketConsumer):
                 campaigns = Campaign.objects.of(account).filter(firmware=pk).order_by("-id")
                 return Audience([live.firmware_group(pk)], list(campaigns[:CAMPAIGNS_SHOWN]))
             case _:
-                return Audience([live.account_group(pk) for pk in self._accounts(user)], [])
+                return Audience([live.account_group(pk) for pk in _accounts(user, session)], [])
 
-    def _accounts(self, user: User) -> list[int]:
-        """The accounts that the user's pages show; a superuser's choice is in the session."""
-        if not user.is_superuser:
-            return [user.account_id] if user.account_id else []
-        session: Any = self.scope["session"]
-        chosen = session.get(SESSION_KEY)
-        if chosen == ALL_ACCOUNTS or not (chosen or user.account_id):
-            return list(Account.objects.values_list("pk", flat=True)[:ACCOUNTS_JOINED])
-        return [int(chosen or user.account_id or 0)]
+
+def _accounts(user: User, session: Any) -> list[int]:
+    """The accounts that the user's pages show; a superuser's choice is in the session."""
+    if not user.is_superuser:
+        return [user.account_id] if user.account_id else []
+    chosen = session.get(SESSION_KEY)
+    if chosen == ALL_ACCOUNTS or not (chosen or user.account_id):
+        return list(Account.objects.values_list("pk", flat=True)[:ACCOUNTS_JOINED])
+    return [int(chosen or user.account_id or 0)]

@@ -130,6 +130,18 @@ def _data() -> Iterator[CheckMessage]:
 
 
 def _devices() -> Iterator[CheckMessage]:
+    for name in (
+        "OTA_LOGIN_WAIT_MINUTES",
+        "SESSION_COOKIE_AGE",
+        "OTA_TOKEN_MAX_DAYS",
+    ):
+        if getattr(settings, name) < 1:
+            shown = {"SESSION_COOKIE_AGE": "OTA_SESSION_HOURS"}.get(name, name)
+            yield Error(
+                _("%(name)s must be at least 1.") % {"name": shown},
+                hint=_("Unset it for the usual value; at 0 nobody could log in."),
+                id="otaplatform.E011",
+            )
     for name in ("OTA_HTTP_ONLINE_MINUTES", "OTA_HTTP_TOKEN_DAYS"):
         if getattr(settings, name) < 1:
             yield Error(

@@ -81,6 +81,12 @@ NAVIGATION: list[tuple[str | Promise, list[Item]]] = [
             ),
             Item("webhooks", _("Webhooks"), "webhooks:list", "api.view_webhook"),
             Item("tokens", _("API tokens"), "tokens:list"),
+            Item(
+                "logins",
+                _("Failed log-ins"),
+                "admin:accounts_logincounter_changelist",
+                "accounts.view_logincounter",
+            ),
             Item("audit", _("Audit log"), "admin:accounts_auditentry_changelist", "accounts.view_auditentry"),
         ],
     ),

@@ -70,6 +70,8 @@ X_FRAME_OPTIONS = "DENY"
 # ---- applications ------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "otaplatform.apps.ConsoleAdminConfig",
+    # Before Django's, whose command changepassword it replaces.
+    "otaplatform.accounts",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -82,7 +84,6 @@ INSTALLED_APPS = [
     "knox",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "otaplatform.accounts",
     "devices",
     "firmware",
     "campaigns",
@@ -214,6 +215,15 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+# Argon2 costs memory, which is dear to whoever guesses. Older hashes are renewed at the next log-in.
+PASSWORD_HASHERS = [
+    f"django.contrib.auth.hashers.{name}"
+    for name in ("Argon2PasswordHasher", "PBKDF2PasswordHasher", "ScryptPasswordHasher")
+]
+# Failed log-ins of a user from an address, after which the next are not looked at for a while; 0 is no limit.
+OTA_LOGIN_FAILURES = whole_number("OTA_LOGIN_FAILURES", 10)
+OTA_LOGIN_WAIT_MINUTES = whole_number("OTA_LOGIN_WAIT_MINUTES", 15, most=24 * 60)
+SESSION_COOKIE_AGE = 3600 * whole_number("OTA_SESSION_HOURS", 24, most=24 * 365)
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 LANGUAGE_CODE = "en"
@@ -273,6 +283,10 @@ OTA_X_ACCEL_PREFIX = env.str("OTA_X_ACCEL_PREFIX", default="")
 # ---- REST API and webhooks ---------------------------------------------------------------------------
 # Requests a minute of each user; 0 is no limit.
 OTA_API_RATE = whole_number("OTA_API_RATE", 1200)
+# Wrong tokens a minute of one address, before its next ones are not looked up; 0 is no limit.
+OTA_API_AUTH_FAILURES = whole_number("OTA_API_AUTH_FAILURES", 100)
+# The longest that a token may work, for every role and however it is made.
+OTA_TOKEN_MAX_DAYS = whole_number("OTA_TOKEN_MAX_DAYS", 365, most=3650)
 # Webhooks may call addresses of private networks and of this machine.
 OTA_WEBHOOK_ALLOW_PRIVATE = truth("OTA_WEBHOOK_ALLOW_PRIVATE")
 REST_FRAMEWORK = {

@@ -1,9 +1,14 @@
 """The fixed ticks: what beat starts and how often, restored in the scheduler's tables at every migrate."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
 
 from campaigns.tasks import TICKS as CAMPAIGN_TICKS
 from otaplatform.api.tasks import TICKS as API_TICKS
+
+if TYPE_CHECKING:  # The scheduler's tables are not ready yet when Celery reads this module.
+    from otaplatform.accounts.models import User
 
 DAY = 24 * 60 * 60
 
@@ -33,6 +38,17 @@ def ensure_ticks(using: str = "default", **kwargs: Any) -> None:
             tick.save(using=using)
         Heartbeat.objects.using(using).get_or_create(name=heartbeat_name(name))
     PeriodicTask.objects.using(using).exclude(name__in=TICKS).delete()
+
+
+def switch_tick(tick: Any, enabled: bool, actor: "User") -> None:
+    """Switch a tick (a `PeriodicTask`) on or off; beat sees it within seconds."""
+    from otaplatform.accounts import audit
+
+    with transaction.atomic():
+        tick.enabled = enabled
+        tick.save()
+        action = "tick.switched_on" if enabled else "tick.switched_off"
+        audit.record(None, actor, action, tick, name=tick.name)
 
 
 def heartbeat_name(task: str) -> str:

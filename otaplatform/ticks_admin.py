@@ -12,14 +12,21 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
+from otaplatform.accounts.admin_scope import AuditedAdmin
+from otaplatform.accounts.scope import person_of
+from otaplatform.ticks import switch_tick
 
-class TickAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+
+class TickAdmin(AuditedAdmin):
     """Ticks come from the code: none can be added, removed or retimed here."""
 
     list_display = ["name", "interval", "enabled", "last_run_at", "total_run_count"]
     fields = ["name", "interval", "enabled", "last_run_at", "total_run_count"]
     readonly_fields = ["name", "interval", "last_run_at", "total_run_count"]
     actions = None
+
+    def save_model(self, request: HttpRequest, obj: PeriodicTask, form: Any, change: bool) -> None:
+        switch_tick(obj, obj.enabled, person_of(request))
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)

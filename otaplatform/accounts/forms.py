@@ -1,14 +1,65 @@
-"""Forms about people: their own settings, and their password."""
+"""Forms about people: logging in, their own settings, and their password."""
 
+from datetime import timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AdminPasswordChangeForm, PasswordChangeForm
+from django.core.validators import MaxLengthValidator
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from otaplatform.accounts import login_limits, services
 from otaplatform.accounts.models import User
+from otaplatform.core.throttling import client_address
+
+# Nobody has a longer one; hashing more is work for strangers.
+LONGEST_PASSWORD = 1024
+
+
+def wait_sentence(wait: timedelta) -> str:
+    """What somebody reads whose log-ins are not looked at for a while."""
+    minutes = max(1, -(-int(wait.total_seconds()) // 60))
+    return ngettext(
+        "Too many failed log-ins. Try again in %(minutes)d minute.",
+        "Too many failed log-ins. Try again in %(minutes)d minutes.",
+        minutes,
+    ) % {"minutes": minutes}
+
+
+class LogInForm(AdminAuthenticationForm):
+    """User name and password. `wait` is set if the attempt was not looked at."""
+
+    wait: timedelta | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        password = self.fields["password"]
+        assert isinstance(password, forms.CharField)
+        password.max_length = LONGEST_PASSWORD
+        password.validators.append(MaxLengthValidator(LONGEST_PASSWORD))
+
+    def clean(self) -> Any:
+        name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if not name or not password:
+            return self.cleaned_data
+        assert self.request is not None, "the view gives it"
+        user = User.objects.filter(username=name).first()
+        attempt = login_limits.Attempt(name, user, client_address(self.request))
+        if refusal := login_limits.claim(attempt):
+            services.record_blocked_login(user, attempt.address, refusal)
+            self.wait = refusal.wait
+            raise forms.ValidationError(wait_sentence(refusal.wait), code="throttled")
+        try:
+            cleaned = super().clean()
+        except forms.ValidationError:
+            services.record_failed_login(user, attempt.address)
+            raise
+        login_limits.forgive(attempt)
+        return cleaned
 
 
 class MySettingsForm(forms.ModelForm[User]):
@@ -36,8 +87,9 @@ class OwnPasswordForm(PasswordChangeForm):
     required_css_class = "required"
 
     def save(self, commit: bool = True) -> Any:
-        self.user.must_change_password = False
-        return super().save(commit)
+        super().save(commit=False)
+        services.store_password(self.user, actor=self.user)
+        return self.user
 
     def clean_new_password1(self) -> Any:
         password = self.cleaned_data.get("new_password1")
@@ -47,8 +99,9 @@ class OwnPasswordForm(PasswordChangeForm):
 
 
 class SetPasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
-    """A password that somebody else sets is changed at the next login."""
+    """A password that somebody else sets: `user.changed_by`, which the admin page leaves there."""
 
     def save(self, commit: bool = True) -> Any:
-        self.user.must_change_password = True
-        return super().save(commit)
+        super().save(commit=False)
+        services.store_password(self.user, actor=self.user.changed_by)
+        return self.user

@@ -51,6 +51,9 @@ class User(AbstractUser):
         validators=[validate_time_zone],
         help_text=_("For example Asia/Shanghai. Empty: the browser's."),
     )
+    # Who sets another's password: the admin page leaves it here for the form.
+    changed_by: "User | None" = None
+
     must_change_password = models.BooleanField(_("must change the password at the next login"), default=False)
 
     class Meta:
@@ -68,7 +71,10 @@ class AuditEntry(models.Model):
     its user or object is gone.
     """
 
-    account = models.ForeignKey(Account, models.PROTECT, verbose_name=_("account"), related_name="+")
+    # NULL: above the accounts (a role, a periodic task, a log-in under a name that nobody has).
+    account = models.ForeignKey(
+        Account, models.PROTECT, verbose_name=_("account"), null=True, blank=True, related_name="+"
+    )
     at = models.DateTimeField(_("time"), default=timezone.now)
     actor = models.ForeignKey(
         User, models.SET_NULL, verbose_name=_("user"), null=True, blank=True, related_name="+"
@@ -88,3 +94,33 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor_name} {self.action} {self.object_name}"
+
+
+class CounterKind(models.TextChoices):
+    ADDRESS = "address", _("All log-ins from an address")
+    USER_AND_ADDRESS = "user_and_address", _("A user's log-ins from an address")
+    USER = "user", _("All log-ins of a user")
+    CODE = "code", _("A user's codes")
+
+
+class LoginCounter(models.Model):
+    """Failed log-ins of one window of time that are counted together: see `accounts.login_limits`.
+
+    What was typed as a user name is kept as a digest only (it may have been a password); `user` is set if
+    somebody has that name.
+    """
+
+    key = models.CharField(max_length=64, unique=True, editable=False)
+    kind = models.CharField(_("what is counted"), max_length=16, choices=CounterKind)
+    user = models.ForeignKey(User, models.CASCADE, verbose_name=_("user"), null=True, related_name="+")
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    count = models.PositiveIntegerField(_("failed attempts"), default=0)
+    started_at = models.DateTimeField(_("since"), db_index=True)
+
+    class Meta:
+        verbose_name = _("failed log-in")
+        verbose_name_plural = _("failed log-ins")
+        ordering = ["-started_at", "-id"]
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.user and self.user.username, self.address) if part)

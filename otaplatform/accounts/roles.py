@@ -8,16 +8,20 @@ from django.apps.registry import apps as global_apps
 VIEWER, OPERATOR, ADMINISTRATOR = "Viewer", "Operator", "Administrator"
 
 # app label -> models whose rows each role may change; everybody in a role may look at all of these.
-_LOOK = {
+_LOOK: dict[str, tuple[str, ...]] = {
     "devices": ("product", "device"),
     "firmware": ("firmware",),
     "campaigns": ("campaign", "updatetask", "taskevent"),
     "accounts": ("auditentry",),
 }
-_OPERATE = {"firmware": ("firmware",), "campaigns": ("campaign", "updatetask"), "devices": ("device",)}
-_ADMINISTER = {
+_OPERATE: dict[str, tuple[str, ...]] = {
+    "firmware": ("firmware",),
+    "campaigns": ("campaign", "updatetask"),
+    "devices": ("device",),
+}
+_ADMINISTER: dict[str, tuple[str, ...]] = {
     "devices": ("product", "device"),
-    "accounts": ("user",),
+    "accounts": ("user", "logincounter"),
     "api": ("webhook", "webhookdelivery"),
 }
 

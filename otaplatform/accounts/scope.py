@@ -33,6 +33,11 @@ class Staff(HttpRequest):
     user: User
 
 
+def person_of(request: HttpRequest) -> User:
+    """Who is logged in, on a page that only staff open."""
+    return cast("User", request.user)
+
+
 def account_scope(request: HttpRequest) -> Account | None:
     """The account whose rows this request may see; None is a superuser who looks at all accounts.
 

@@ -3,11 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _box(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
@@ -23,8 +23,17 @@ def decrypt(token: str) -> str:
 
 
 def rotate(token: str) -> str:
-    """The same text under the newest key."""
+    """The same text under the newest key; `cryptography.fernet.InvalidToken` if no configured key made it."""
     return _box(tuple(settings.OTA_ENCRYPTION_KEYS)).rotate(token.encode()).decode()
+
+
+def is_under_newest_key(token: str) -> bool:
+    """Whether the first of OTA_ENCRYPTION_KEYS alone reads it."""
+    try:
+        _box((settings.OTA_ENCRYPTION_KEYS[0],)).decrypt(token.encode())
+    except InvalidToken:
+        return False
+    return True
 
 
 class Secret(property):
@@ -34,6 +43,8 @@ class Secret(property):
     """
 
     def __init__(self, column: str) -> None:
+        self.column = column
+
         def read(row: Any) -> str:
             token: str = getattr(row, column)
             return decrypt(token) if token else ""

@@ -1,7 +1,10 @@
-"""A person's own settings, and the choices in the header."""
+"""The door, a person's own settings, and the choices in the header."""
+
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,10 +14,29 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 from django.views.i18n import set_language
 
-from otaplatform.accounts.forms import MySettingsForm
+from otaplatform.accounts import services
+from otaplatform.accounts.forms import LogInForm, MySettingsForm
 from otaplatform.accounts.models import Account, User
 from otaplatform.accounts.pages import page_context
 from otaplatform.accounts.scope import ALL_ACCOUNTS, Staff, choose_account, require
+
+
+class LogInView(LoginView):
+    """User name and password; 429 with Retry-After while log-ins are not looked at."""
+
+    authentication_form = LogInForm
+    template_name = "admin/login.html"
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        services.log_in(self.request, form.get_user())
+        return HttpResponseRedirect(self.get_success_url())
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        response = super().form_invalid(form)
+        if form.wait:
+            response.status_code = 429
+            response.headers["Retry-After"] = str(max(1, round(form.wait.total_seconds())))
+        return response
 
 
 @require_POST

@@ -16,6 +16,9 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
 from otaplatform.accounts.models import User
+from otaplatform.core.throttling import FailureLimit
+
+_wrong_tokens = FailureLimit("api-auth", "OTA_API_AUTH_FAILURES")
 
 if TYPE_CHECKING:  # Django REST framework's views read this module while they are being imported.
     from rest_framework.views import APIView
@@ -23,6 +26,19 @@ if TYPE_CHECKING:  # Django REST framework's views read this module while they a
 
 class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
     """`Authorization: Token …`. Tokens are stored as hashes, expire, and are found by their whole hash."""
+
+    def authenticate(self, request: Request) -> tuple[User, AuthToken] | None:
+        """An address that has sent many wrong tokens waits before its next one is looked up."""
+        if not request.headers.get("Authorization", "").lower().startswith("token"):
+            return None
+        if _wrong_tokens.is_blocked(request._request):
+            raise exceptions.Throttled(_wrong_tokens.wait())
+        try:
+            found: tuple[User, AuthToken] | None = super().authenticate(request)
+        except exceptions.AuthenticationFailed:
+            _wrong_tokens.count_failure(request._request)
+            raise
+        return found
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, AuthToken]:
         rows = AuthToken.objects.select_related("user__account")

@@ -107,7 +107,7 @@ def new_secret(request: Staff, pk: int) -> HttpResponse:
 def send_again(request: Staff, pk: int, delivery: int) -> HttpResponse:
     """Queue a finished delivery once more."""
     row = get_object_or_404(_webhook(request, pk).deliveries, pk=delivery)
-    if services.send_again(row):
+    if services.send_again(row, request.user):
         messages.success(request, _("The message will be sent again within seconds."))
     else:
         messages.info(request, _("The message is waiting to be sent already."))

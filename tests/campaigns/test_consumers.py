@@ -9,9 +9,12 @@ from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
+from django.contrib.auth import login
 from django.contrib.auth.models import Group
+from django.contrib.sessions.backends.db import SessionStore
+from django.test import RequestFactory
 
-from campaigns import live, moves
+from campaigns import consumers, live, moves
 from campaigns.models import Campaign, UpdateTask
 from campaigns.routing import websocket_urlpatterns
 from campaigns.states import TaskStatus
@@ -34,12 +37,21 @@ class Page(ApplicationCommunicator):
     """The browser's end of a socket. (`channels.testing` wants a server that the product does not use.)"""
 
     def __init__(self, path: str, user: Any) -> None:
-        scope = {"type": "websocket", "path": path, "user": user, "session": {}}
+        self.user, self.session = user, SessionStore()
+        scope = {"type": "websocket", "path": path, "user": user, "session": self.session}
         routes: Any = websocket_urlpatterns
         super().__init__(URLRouter(routes), scope)  # type: ignore[no-untyped-call]
 
+    def _log_in(self) -> None:
+        if isinstance(self.user, User):
+            request = RequestFactory().get("/")
+            request.session = self.session
+            login(request, self.user, "django.contrib.auth.backends.ModelBackend")
+            self.session.save()
+
     async def connect(self) -> dict[str, Any]:
         """What the server answers to the handshake."""
+        await sync_to_async(self._log_in)()
         await self.send_input({"type": "websocket.connect"})  # type: ignore[no-untyped-call]
         return dict(await self.receive_output(5))  # type: ignore[no-untyped-call]
 
@@ -156,3 +168,50 @@ async def test_a_page_that_is_closed_leaves_its_group(settings: Any) -> None:
     assert layer.groups[live.campaign_group(campaign.pk)]
     await page.leave()
     assert live.campaign_group(campaign.pk) not in layer.groups
+
+
+def deactivated(user: User, page: Page) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def stripped_of_the_role(user: User, page: Page) -> None:
+    user.groups.clear()
+
+
+def moved_to_another_account(user: User, page: Page) -> None:
+    User.objects.filter(pk=user.pk).update(account=UserFactory.create().account)
+
+
+def given_another_password(user: User, page: Page) -> None:
+    user.set_password("Kanton-1997-x")
+    user.save()
+
+
+def logged_out(user: User, page: Page) -> None:
+    page.session.flush()
+
+
+@pytest.mark.parametrize("path", ["/ws/campaigns/{pk}/", "/ws/updates/"])
+@pytest.mark.parametrize(
+    "happens",
+    [deactivated, stripped_of_the_role, moved_to_another_account, given_another_password, logged_out],
+)
+async def test_an_open_page_is_closed_once_its_user_lost_the_right(
+    monkeypatch: pytest.MonkeyPatch, path: str, happens: Any
+) -> None:
+    monkeypatch.setattr(consumers, "ASK_AGAIN_SECONDS", 0.05)
+    campaign, _task, user = await sync_to_async(prepare)()
+    page = Page(path.format(pk=campaign.pk), user)
+    assert (await page.connect())["type"] == "websocket.accept"
+    if path != "/ws/updates/":
+        await page.hear()
+    assert await page.hears_nothing()
+    await sync_to_async(happens)(user, page)
+    answer = await page.receive_output(5)  # type: ignore[no-untyped-call]
+    # Whoever moved to another account may open the dashboard again, with the other account's news.
+    moved = path == "/ws/updates/" and happens is moved_to_another_account
+    assert (answer["type"], answer["code"]) == ("websocket.close", 4503 if moved else 4403)
+
+
+def test_a_page_is_asked_about_each_minute() -> None:
+    assert consumers.ASK_AGAIN_SECONDS <= 60

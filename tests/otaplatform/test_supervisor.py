@@ -127,7 +127,7 @@ def test_parts_are_asked_to_end_together(tmp_path: Path) -> None:
 
 def test_a_part_that_is_slow_to_end_is_waited_for_and_the_last_one_goes_after_it() -> None:
     process = start(("last", SAYS_GOODBYE, {}), ("slow", STOPPED, {}), ("quick", SAYS_GOODBYE, {}))
-    said = read_until(process, "last  | up", "slow  | pid", "quick | up")
+    said = read_until(process, "last  | up", "slow  | up", "quick | up")
     slow = next(int(line.split()[-1]) for line in said if "pid" in line)
     # As on a busy machine: it is not scheduled while the others end.
     os.kill(slow, signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from knox.models import AuthToken
 from rest_framework import serializers
 
@@ -31,13 +32,19 @@ class TokenShown(serializers.ModelSerializer[Any]):
     created_at = Moment(source="created", read_only=True)
     expires_at = Moment(source="expiry", read_only=True, allow_null=True)
 
+    user = serializers.CharField(source="user.username", read_only=True)
+
     class Meta:
         model = AuthToken
-        fields = ("key", "created_at", "expires_at")
+        fields = ("key", "user", "created_at", "expires_at")
+
+
+class TokenFilters(Filters):
+    everybody = serializers.BooleanField(required=False, help_text="Also those of the account's other people")
 
 
 class TokenNew(Strict):
-    days = Whole(min_value=1, max_value=3650, required=False, help_text="Left out: 90")
+    days = Whole(min_value=1, max_value=settings.OTA_TOKEN_MAX_DAYS, required=False, help_text="Left out: 90")
 
 
 class TokenCreated(serializers.Serializer[Any]):

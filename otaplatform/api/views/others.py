@@ -9,8 +9,9 @@ from knox.models import AuthToken
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from otaplatform.accounts import tokens
 from otaplatform.accounts.models import AuditEntry
-from otaplatform.api import paging, tokens
+from otaplatform.api import paging
 from otaplatform.api.base import Filters, Resource, one
 from otaplatform.api.models import Webhook, WebhookDelivery
 from otaplatform.api.serializers import others as shapes
@@ -40,7 +41,7 @@ class AuditResource(Resource):
 
 
 class TokenResource(Resource):
-    """The tokens of the user who asks; nobody sees anybody else's."""
+    """The tokens of the user who asks; whoever may change users also sees and ends those of their account."""
 
     inputs = {"create": shapes.TokenNew}
     outputs = {
@@ -48,26 +49,30 @@ class TokenResource(Resource):
         "create": (201, shapes.TokenCreated),
         "destroy": (204, None),
     }
-    filters = {"list": Filters}
+    filters = {"list": shapes.TokenFilters}
 
     def get_queryset(self) -> "QuerySet[AuthToken]":
-        rows: QuerySet[AuthToken] = AuthToken.objects.filter(user=self.actor)
-        return rows
+        return tokens.visible_to(self.actor, self.account)
 
     def list(self, request: Request) -> Response:
-        """One's own tokens, by their first characters."""
-        rows = list(self.get_queryset().order_by("-created", "token_key")[: tokens.MOST])
+        """One's own tokens, by their first characters; with `everybody` all that one may revoke."""
+        rows = self.get_queryset()
+        if not self.asked().get("everybody"):
+            rows = rows.filter(user=self.actor)
+        found = list(rows.order_by("-created", "token_key")[: tokens.MOST_LISTED])
         size = self.asked().get("page_size", paging.PAGE_SIZE)
-        return self.list_of(paging.page_of_list(request, rows, size=size))
+        return self.list_of(paging.page_of_list(request, found, size=size))
 
     def create(self, request: Request) -> Response:
         """A new token. Its text is in this answer only."""
-        row, token = tokens.issue(self.actor, self.read().get("days", tokens.DAYS))
+        row, token = tokens.issue(self.actor, self.read().get("days"))
         return self.show({"token": token, "key": row.token_key, "expires_at": row.expiry})
 
     def destroy(self, request: Request, key: str) -> Response:
         """Revoke a token at once."""
-        if not tokens.revoke(self.actor, key):
+        for token in (found := list(self.get_queryset().filter(token_key=key))):
+            tokens.revoke(token, self.actor)
+        if not found:
             raise Http404
         return Response(status=204)
 
@@ -155,6 +160,6 @@ class WebhookResource(Resource):
     def send_again(self, request: Request, pk: int, delivery: int) -> Response:
         """Queue a finished delivery once more; one that is waiting stays as it is."""
         row: WebhookDelivery = one(self.webhook().deliveries.all(), pk=delivery)
-        services.send_again(row)
+        services.send_again(row, self.actor)
         row.refresh_from_db()
         return self.show(row)

@@ -86,9 +86,13 @@ def new_secret(webhook: Webhook, actor: User | None) -> str:
     return secret
 
 
-def send_again(delivery: WebhookDelivery, now: datetime | None = None) -> bool:
+def send_again(delivery: WebhookDelivery, actor: User | None, now: datetime | None = None) -> bool:
     """Queue a finished delivery once more, with all its attempts; False if it is waiting already."""
     finished = WebhookDelivery.objects.filter(pk=delivery.pk).exclude(status=DeliveryStatus.WAITING)
-    return bool(
-        finished.update(status=DeliveryStatus.WAITING, attempts=0, due_at=now or timezone.now(), error="")
-    )
+    due = {"status": DeliveryStatus.WAITING, "attempts": 0, "due_at": now or timezone.now(), "error": ""}
+    with transaction.atomic():
+        if not finished.update(**due):
+            return False
+        webhook = delivery.webhook
+        audit.record(webhook.account_id, actor, "webhook.sent_again", webhook, message=delivery.key)
+    return True

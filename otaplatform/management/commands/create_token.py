@@ -2,12 +2,11 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from knox.models import AuthToken
 
+from otaplatform.accounts import tokens
 from otaplatform.accounts.models import User
-from otaplatform.api import tokens
-from otaplatform.api.errors import ApiError
 
 
 class Command(BaseCommand):
@@ -15,7 +14,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user")
-        parser.add_argument("--days", type=int, default=tokens.DAYS, help="until it expires (%(default)s)")
+        parser.add_argument(
+            "--days", type=int, default=tokens.default_days(), help="until it expires (%(default)s)"
+        )
         parser.add_argument("--revoke", action="store_true", help="revoke all tokens of USER instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -23,12 +24,9 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no active user {options['user']}.")
         if options["revoke"]:
-            count = AuthToken.objects.filter(user=user).delete()[0]
-            self.stdout.write(f"{count} revoked")
+            self.stdout.write(f"{tokens.revoke_all(user, None)} revoked")
             return
-        if not 1 <= options["days"] <= 3650:
-            raise CommandError("--days is a number from 1 to 3650.")
         try:
             self.stdout.write(tokens.issue(user, options["days"])[1])
-        except ApiError as error:
-            raise CommandError(error.message) from None
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None

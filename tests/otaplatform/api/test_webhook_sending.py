@@ -46,8 +46,8 @@ def test_what_is_not_taken_is_sent_later_and_later_and_then_given_up(
     assert waits == send.BACK_OFF
     assert (delivery.status, delivery.response_status) == (DeliveryStatus.FAILED, 500)
     receiver.status = 200
-    assert services.send_again(delivery)
-    assert not services.send_again(delivery)
+    assert services.send_again(delivery, None)
+    assert not services.send_again(delivery, None)
     send.send_due()
     delivery.refresh_from_db()
     assert delivery.status == DeliveryStatus.DELIVERED
