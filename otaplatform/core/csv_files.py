@@ -17,6 +17,8 @@ _DELIMITERS = (",", ";", "\t")
 # A cell that begins with one of these may be run as a formula, also after a line break or in full width.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _IGNORED_IN_HEADINGS = re.compile(r"[\s_\ufeff-]+")
+# What makes a line more than blanks, quotes and separators.
+_TEXT = re.compile(r"[^\s\ufeff\",;]")
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # No DeviceName has blanks or characters beyond ASCII.
 _NO_NAME = re.compile(r"[^\x21-\x7e]")
@@ -71,7 +73,7 @@ def _text_only(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _names(lines: Iterator[str]) -> Iterator[str]:
-    first = next((line for line in lines if line.strip("\ufeff \t\r\n,;")), None)
+    first = next((line for line in lines if _TEXT.search(line)), None)
     if first is None:
         return
     delimiter = _delimiter(first)

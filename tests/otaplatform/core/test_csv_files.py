@@ -5,7 +5,7 @@ import io
 
 import pytest
 from django.core.exceptions import ValidationError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otaplatform.core.csv_files import FORMULA, HEADINGS, csv_text, defused, device_names
@@ -69,7 +69,14 @@ def test_an_empty_file_names_nothing() -> None:
     assert read(b"") == read("\ufeff\r\n,;\n") == []
 
 
+@pytest.mark.parametrize("blank", ["\u3000", "\xa0", '""', '"",""'])
+def test_a_line_of_blanks_and_quotes_is_no_first_line(blank: str) -> None:
+    assert read(blank) == []
+    assert read(f"{blank}\nDeviceName\ngw-1\n") == ["gw-1"]
+
+
 @given(st.binary(max_size=300))
+@example(b"\x0c")
 def test_any_bytes_are_names_or_a_refusal(content: bytes) -> None:
     try:
         names = read(content)
