@@ -31,6 +31,7 @@ def put_back(task_ids: Sequence[int], now: datetime) -> None:
             state.status, state.is_changed = TaskStatus.QUEUED.value, True
             state.pushed_at = before.get((state.id, state.attempt))
             state.acknowledged_at = None
+            state.pushes, state.stepless = max(0, state.pushes - 1), max(0, state.stepless - 1)
             state.ready_at = max(now + life.PUSH_SPACING, state.due_at or now)
         missed = reports.settle(states, now, applied)
         undone = [state.id for state in states if state.device_id not in missed]

@@ -331,6 +331,11 @@ def test_a_push_that_reached_nobody_was_never_made(
     of = {task.device_id: task for task in UpdateTask.objects.all()}
     assert (of[gone.pk].pushed_at, of[gone.pk].ready_at, of[gone.pk].returns) == (None, None, 0)
     assert (of[late.pk].pushed_at, of[late.pk].ready_at) == (None, now + timedelta(seconds=30))
+    assert [(of[device.pk].pushes, of[device.pk].stepless) for device in (gone, late, there)] == [
+        (0, 0),
+        (0, 0),
+        (1, 1),
+    ], "only pushes that the device could ignore bring an attempt to its end"
     pushed = TaskEvent.objects.filter(kind=EventKind.PUSHED)
     assert set(pushed.values_list("task", flat=True)) == {of[there.pk].pk}
     dispatch.dispatch(broker.send, now + timedelta(seconds=29))
