@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
+from django.utils import timezone, translation
 
 from otaplatform.accounts.models import Account, User
 from otaplatform.accounts.roles import ADMINISTRATOR, OPERATOR, VIEWER
@@ -24,6 +25,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    # A page that an earlier test asked for left its reader's language and zone behind.
+    translation.deactivate()
+    timezone.deactivate()
     if item.get_closest_marker("postgres") and connection.vendor != "postgresql":
         pytest.skip("only on PostgreSQL: set DATABASE_URL")
 
