@@ -5,18 +5,19 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max
 
 from campaigns import moves
 from campaigns.applied import Applied
-from campaigns.models import Campaign, CampaignDevice, UpdateTask
-from campaigns.states import ACTIVE, Region, TaskStatus
+from campaigns.models import Campaign, CampaignDevice, TaskEvent, UpdateTask
+from campaigns.states import ACTIVE, Reason, Region, TaskStatus
 from devices import presence, sql, versions
 from devices.models import DEFAULT_MODULE, Channel, Device, DevicePresence
 from devices.versions import SETTLE, Running
 
 # A device that keeps reporting a matching version is taken in this often by one campaign, then no more.
 MAX_MATCHES = 10
+# Failures of tasks that nothing was tried with.
+_NOT_BEGUN = (Reason.NO_LONGER_MATCHES, Reason.CONFLICT)
 
 
 def enrol(
@@ -65,13 +66,8 @@ def enrol(
     )
     running = versions.running(list(devices))
     ids = [each.pk for group in campaigns.values() for each in group]
-    matched = {
-        (row["campaign"], row["device"]): (row["last"], row["at"])
-        for row in UpdateTask.objects.filter(campaign__in=ids, device__in=devices)
-        .values("campaign", "device")
-        .annotate(last=Max("match_number"), at=Max("created_at"))
-        .order_by()
-    }
+    matched = _last_tasks(ids, devices)
+    barred = _barred(matched.values())
     chosen = set(
         CampaignDevice.objects.filter(campaign__in=ids, device__in=devices).values_list(
             "campaign_id", "device_id"
@@ -84,7 +80,10 @@ def enrol(
         campaign = _first_match(device, campaigns[product], running, chosen, now)
         if campaign is None:
             continue
-        seen, last = matched.get((campaign.pk, device), (0, None))
+        before = matched.get((campaign.pk, device))
+        if before is not None and before.pk in barred:
+            continue
+        seen, last = (before.match_number, before.created_at) if before else (0, None)
         runs = running.get((device, campaign.firmware.module))
         # A device that was taken in before comes again only by its own word, and if that is a new one.
         if seen >= MAX_MATCHES or (seen and device not in reported):
@@ -123,6 +122,34 @@ def enrol_ended(device_ids: Collection[int], now: datetime) -> None:
         with transaction.atomic():
             enrol([], now, applied, ended=device_ids)
             moves.add_counts(applied.counts)
+
+
+def _last_tasks(
+    campaign_ids: Collection[int], device_ids: Collection[int]
+) -> dict[tuple[int, int], UpdateTask]:
+    """{(campaign, device): its last task there}, of those that had one."""
+    rows = UpdateTask.objects.filter(campaign__in=campaign_ids, device__in=device_ids)
+    only = ("campaign", "device", "match_number", "created_at", "status", "reason")
+    return {(task.campaign_id, task.device_id): task for task in rows.only(*only).order_by("match_number")}
+
+
+def _barred(last: Iterable[UpdateTask]) -> set[int]:
+    """Tasks after which their device is not matched again by the same campaign, by their ids.
+
+    After a failure only the campaign's own retries count, and after an operator's cancel nothing. A task that
+    a newer batch replaced, or that never began, is no such end.
+    """
+    failed, canceled = set(), set()
+    for task in last:
+        if task.status == TaskStatus.FAILED and task.reason not in _NOT_BEGUN:
+            failed.add(task.pk)
+        elif task.status == TaskStatus.CANCELED:
+            canceled.add(task.pk)
+    if not canceled:
+        return failed
+    # What replaced a task stands in the detail of its cancel (`expand.replace_waiting`).
+    replaced = TaskEvent.objects.filter(task__in=canceled, after=TaskStatus.CANCELED).exclude(detail="")
+    return failed | canceled - set(replaced.values_list("task", flat=True))
 
 
 def _first_match(

@@ -283,6 +283,39 @@ class TestDynamic:
         sweep.sweep(now + timedelta(minutes=1))
         assert UpdateTask.objects.count() == 1
 
+    @pytest.mark.parametrize(
+        ("status", "reason", "detail", "tasks"),
+        [
+            ("CANCELED", "", "", 1),
+            ("CANCELED", "", "a newer batch that replaced it", 2),
+            ("FAILED", "DOWNLOAD", "", 1),
+            ("FAILED", "TIMEOUT", "", 1),
+            ("FAILED", "NO_LONGER_MATCHES", "", 2),
+            ("FAILED", "CONFLICT", "", 2),
+            ("SUCCEEDED", "", "", 2),
+        ],
+    )
+    def test_an_operators_cancel_and_a_failure_are_the_end_of_a_device_in_a_dynamic_batch(
+        self,
+        dynamic: Campaign,
+        fleet: Fleet,
+        now: datetime,
+        status: str,
+        reason: str,
+        detail: str,
+        tasks: int,
+    ) -> None:
+        (device,) = fleet(1, version="1.0.0")
+        reports.apply([inform(device, "1.0.0", now)], now)
+        task = UpdateTask.objects.get()
+        UpdateTask.objects.update(status=status, reason=reason)
+        TaskEvent.objects.create(task=task, at=now, kind=EventKind.MOVED, after=status, detail=detail)
+        for version in ("1.1.0", "1.0.0"):
+            now += timedelta(minutes=1)
+            reports.apply([inform(device, version, now)], now)
+            sweep.sweep(now + SETTLE)
+        assert UpdateTask.objects.count() == tasks
+
     def test_a_product_without_dynamic_batches_pays_one_query(
         self, fleet: Fleet, now: datetime, django_assert_num_queries: Callable[..., object]
     ) -> None:
