@@ -112,7 +112,9 @@ def suggest(request: Staff, pk: int) -> HttpResponse:
     if firmware.product is None:
         return JsonResponse({"devices": []})
     prefix = request.GET.get("q", "").strip()
-    rows = selection.on_versions(firmware.product, firmware.module, request.GET.getlist("version"))
+    # No stored version holds a NUL, and PostgreSQL does not compare with one.
+    versions = [version.replace("\0", "\ufffd") for version in request.GET.getlist("version")]
+    rows = selection.on_versions(firmware.product, firmware.module, versions)
     found = list(
         rows.named_from(prefix.replace("\0", "")).order_by("name").values_list("id", "name")[:SUGGESTIONS]
     )
