@@ -277,14 +277,17 @@ def on_heard(task: State, at: datetime, before: tuple[datetime, datetime] | None
         requeue(task, at, None)
 
 
-def on_word_missing(task: State, at: datetime, version: str | None, connected_at: datetime | None) -> None:
+def on_word_missing(
+    task: State, at: datetime, connected_at: datetime | None, *, is_settling: bool = False
+) -> None:
     """A device came back in the middle of an update and gave no word in time: it is pushed to again.
 
-    It may have restarted with what it had written and fallen back; `version` is the settled one it runs.
+    It may have restarted with what it had written and fallen back, which its version tells unless that
+    `is_settling`. One that never tells a version counts as well: it would be written to again for ever.
     """
     task.ready_at = None
     burnt = task.last_step is not None and task.last_step >= BURN_STEP
-    if burnt and version is not None and _has_restarted(task, connected_at):
+    if burnt and not is_settling and _has_restarted(task, connected_at):
         _count_return(task)
         if task.returns > MAX_RETURNS:
             fail(task, at, Reason.ROLLED_BACK)

@@ -157,8 +157,8 @@ def _decide_updating(
     elif state.status == TaskStatus.IN_PROGRESS:
         # A version that has still to be judged is waited for.
         if state.ready_at and state.ready_at <= now and state.stray_until is None:
-            version = runs.version if runs and runs.is_settled(now) else None
-            life.on_word_missing(state, now, version, connected_at)
+            is_settling = runs is not None and not runs.is_settled(now)
+            life.on_word_missing(state, now, connected_at, is_settling=is_settling)
     elif state.acknowledged_at is None and state.pushed_at and state.pushed_at <= now - ACKNOWLEDGE_WITHIN:
         life.on_unacknowledged(state, now)
 

@@ -298,7 +298,7 @@ def test_a_device_that_gave_no_word_is_pushed_to_again_and_a_lost_connection_nev
     state = pushed(TaskStatus.IN_PROGRESS, last_step=55, stepped_at=BEFORE, progress=55)
     for _ in range(20):
         life.on_up(state, LATER)
-        life.on_word_missing(state, NOW + 30 * SECOND, "1.0", LATER)
+        life.on_word_missing(state, NOW + 30 * SECOND, LATER)
         assert (state.status, state.returns, state.ready_at) == ("QUEUED", 0, NOW + 30 * SECOND)
         state.status = TaskStatus.IN_PROGRESS.value
 
@@ -332,24 +332,24 @@ def test_a_source_inform_after_a_step_below_the_burn_is_none() -> None:
     state = pushed(TaskStatus.IN_PROGRESS, last_step=99, stepped_at=BEFORE)
     life.on_up(state, LATER)
     life.on_inform(state, "1.0", NOW, LATER)
-    life.on_word_missing(state, NOW + 30 * SECOND, "1.0", LATER)
+    life.on_word_missing(state, NOW + 30 * SECOND, LATER)
     assert state.returns == 0
 
 
 @pytest.mark.parametrize(
-    ("connected_at", "stepped_at", "version", "returns"),
+    ("connected_at", "stepped_at", "is_settling", "returns"),
     [
-        (LATER, BEFORE, "1.0", 1),
-        (LATER, BEFORE, None, 0),  # not settled
-        (LATER, NOW, "1.0", 0),  # the last step came after the restart
-        (BEFORE, BEFORE, "1.0", 0),  # no restart
+        (LATER, BEFORE, False, 1),
+        (LATER, BEFORE, True, 0),
+        (LATER, NOW, False, 0),  # the last step came after the restart
+        (BEFORE, BEFORE, False, 0),  # no restart
     ],
 )
-def test_the_source_version_after_a_restart_that_followed_the_burn_is_a_fallback(
-    connected_at: datetime, stepped_at: datetime, version: str | None, returns: int
+def test_a_restart_that_followed_the_burn_and_brought_no_new_version_is_a_fallback(
+    connected_at: datetime, stepped_at: datetime, is_settling: bool, returns: int
 ) -> None:
     state = pushed(TaskStatus.IN_PROGRESS, last_step=100, stepped_at=stepped_at)
-    life.on_word_missing(state, NOW, version, connected_at)
+    life.on_word_missing(state, NOW, connected_at, is_settling=is_settling)
     assert (state.status, state.returns) == ("QUEUED", returns)
 
 
@@ -366,7 +366,7 @@ def test_what_breaks_because_the_broker_starts_anew_is_no_fallback() -> None:
     for state in (silent, burnt):
         life.on_up(state, LATER, is_ours=True)
         life.on_inform(state, "1.0", NOW, LATER)
-    life.on_word_missing(burnt, NOW + 30 * SECOND, "1.0", LATER)
+    life.on_word_missing(burnt, NOW + 30 * SECOND, LATER)
     assert (silent.returns, burnt.returns) == (0, 0)
 
 
@@ -376,7 +376,7 @@ def test_the_third_fallback_is_answered_and_the_fourth_ends_the_attempt(before: 
     life.on_inform(state, "1.0", NOW, LATER)
     assert (state.status, state.returns) == (status, before + 1)
     burnt = pushed(TaskStatus.IN_PROGRESS, returns=before, last_step=100, stepped_at=BEFORE)
-    life.on_word_missing(burnt, NOW, "1.0", LATER)
+    life.on_word_missing(burnt, NOW, LATER)
     assert (burnt.status, burnt.returns) == (status, before + 1)
     if status == "FAILED":
         assert (state.reason, burnt.reason) == (Reason.ROLLED_BACK, Reason.ROLLED_BACK)

@@ -256,3 +256,26 @@ def test_a_report_read_before_the_brokers_stamp_does_not_take_it_away(
     assert moves.write([state], now)[0] == {task.pk}
     task.refresh_from_db()
     assert (task.acknowledged_at, task.from_version) == (now, "1.1.0")
+
+
+@pytest.mark.parametrize("version", [None, "1.0.0"])
+def test_a_device_that_restarts_after_each_burn_and_never_tells_a_version_is_not_written_to_for_ever(
+    updating: Callable[..., UpdateTask], now: datetime, version: str | None
+) -> None:
+    task = updating(status=TaskStatus.IN_PROGRESS, active_at=now, from_version=version or "")
+    if version is None:
+        DeviceVersion.objects.filter(device=task.device_id).delete()
+    for returns in range(1, life.MAX_RETURNS + 2):
+        UpdateTask.objects.update(
+            status=TaskStatus.IN_PROGRESS,
+            last_step=life.BURN_STEP,
+            stepped_at=now - timedelta(minutes=2),
+            ready_at=now,
+            has_returned=False,
+        )
+        moves.recount([task.campaign_id], repair=True)
+        DevicePresence.objects.update(connected_at=now - timedelta(minutes=1))
+        sweep.end_waits(now)
+        task.refresh_from_db()
+        assert task.returns == returns
+    assert (task.status, task.reason) == ("FAILED", "ROLLED_BACK")
