@@ -232,9 +232,6 @@ def claim(campaign: Campaign, now: datetime, limit: int = CLAIM) -> list[tuple[i
     return pushes if rows else None
 
 
-# A copy that its device is done with, by its own word, needs no spacing.
-_TOLD = ", ".join(f"'{reason.value}'" for reason in sorted(life.TOLD))
-
 # What our own earlier attempt left on the device is no reason not to try again: the version that it was
 # judged for, or the one that it was pushed onto.
 _LEFT_BY_US = (
@@ -277,8 +274,7 @@ def _claim_rows(campaign: Campaign, now: datetime, limit: int) -> list[tuple[int
               AND (p.reserved_until IS NULL OR p.reserved_until <= %s)
               AND (d.version IS NULL OR d.changed_at <= %s OR {undecided})
               AND NOT EXISTS (
-                  SELECT 1 FROM campaigns_updatetask o WHERE o.device_id = t.device_id AND o.pushed_at > %s
-                  AND NOT (o.status = 'SUCCEEDED' OR o.status = 'FAILED' AND o.reason IN ({_TOLD})))
+                  SELECT 1 FROM campaigns_updatetask o WHERE o.device_id = t.device_id AND o.pushed_at > %s)
             ORDER BY t.ready_at LIMIT %s {skip_locked}
         )
         UPDATE campaigns_updatetask SET

@@ -38,8 +38,6 @@ BURN_STEP = 100
 # So many pushes in one attempt end it, if the last few of them were not followed by a step.
 MAX_PUSHES = 10
 MAX_STEPLESS = 3
-# Failures that the device itself reported: nothing of that push is running any more.
-TOLD = frozenset(STEP_REASONS.values())
 
 
 @dataclass(slots=True)
@@ -168,7 +166,7 @@ def fail(task: State, at: datetime, reason: Reason, detail: str = "", step: int 
     task.status = TaskStatus.QUEUED
     task.attempt += 1
     due_at = at + timedelta(minutes=task.retry_interval_minutes or 0)
-    _start_attempt(task, due_at if reason in TOLD else _not_before(task, due_at))
+    _start_attempt(task, _not_before(task, due_at))
     task.is_changed = True
 
 
@@ -182,7 +180,7 @@ def _start_attempt(task: State, due_at: datetime) -> None:
 def _not_before(task: State, wish: datetime) -> datetime:
     """Spacing holds across attempts: a retry is not pushed into an update that just began.
 
-    Not so after a failure that the device reported itself (`TOLD`): it is done with that copy.
+    Also after a failure that the device reported itself: it may be about the copy before.
     """
     return max(wish, task.pushed_at + PUSH_SPACING) if task.pushed_at else wish
 
@@ -470,8 +468,7 @@ def again(task: State, at: datetime) -> None:
     """An operator's "update again": the task starts over with a fresh first attempt."""
     task.move(TaskStatus.QUEUED, at)
     task.attempt = 1
-    due_at = at if task.reason in TOLD else _not_before(task, at)
     task.reason = task.detail = ""
     task.is_late = task.is_reverted = False
     task.active_at = None
-    _start_attempt(task, due_at)
+    _start_attempt(task, _not_before(task, at))

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from campaigns import history
+from campaigns import dispatch, history, life
 from campaigns import services as updates
 from campaigns.models import TaskEvent, UpdateTask
 from campaigns.services import Plan
@@ -30,7 +30,14 @@ from tests.running import Platform
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.usefixtures("workers")
+@pytest.fixture
+def no_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if half a minute went by between the pushes of these stories."""
+    for module in (life, dispatch):
+        monkeypatch.setattr(module, "PUSH_SPACING", timedelta())
+
+
+@pytest.mark.usefixtures("no_spacing", "workers")
 def test_a_download_that_fails_is_tried_again_and_then_given_up_with_the_devices_words(
     platform: Platform, product: Product
 ) -> None:
@@ -89,7 +96,7 @@ def test_a_silent_device_times_out_after_the_minutes_of_its_batch(
     device.close()
 
 
-@pytest.mark.usefixtures("workers")
+@pytest.mark.usefixtures("no_spacing", "workers")
 def test_failed_devices_are_updated_again_one_of_them_or_all_of_a_reason(
     platform: Platform, product: Product
 ) -> None:

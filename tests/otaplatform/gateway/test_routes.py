@@ -8,6 +8,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from campaigns import dispatch, expand, reports
+from campaigns.life import PUSH_SPACING
 from campaigns.models import UpdateTask
 from campaigns.reports import ContendedError, Inform
 from devices import topics
@@ -227,6 +228,8 @@ def test_a_failure_that_is_redelivered_uses_up_one_attempt() -> None:
     router = Router()
     router.handle([progress(device, -2)])
     dispatch.dispatch(lambda messages: [True] * len(messages))
+    assert UpdateTask.objects.get().status == "QUEUED", "no second push within the spacing, whatever was said"
+    dispatch.dispatch(lambda messages: [True] * len(messages), timezone.now() + PUSH_SPACING)
     task = UpdateTask.objects.get()
     assert task.attempt == 2
     Router().handle([progress(device, -2, dup=True)])
