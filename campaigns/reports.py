@@ -19,7 +19,7 @@ from campaigns.life import RESERVE, State
 from campaigns.models import UpdateTask
 from campaigns.states import FINAL, TaskStatus
 from devices import counters, presence, versions
-from devices.models import ASKING, Channel, DevicePresence
+from devices.models import ASKING, DEFAULT_MODULE, Channel, DevicePresence
 from devices.presence import Changes, Down, Heard, Up
 from devices.versions import Inform, Recorded
 
@@ -70,10 +70,26 @@ def apply(reports: Sequence[Report], now: datetime | None = None) -> Applied:
             if not isinstance(report, _PRESENCE) or report in connected.counted:
                 by_device[report.device_id].append(report)
         ended = _apply_to_tasks(by_device, recorded, connected, applied, now)
+        if busy := _busy_with_others(reports):
+            presence.keep_busy(busy, now + life.PUSH_SPACING)
         dynamic.enrol(informed, now, applied, ended=ended, connected=connected.up)
         moves.add_counts(applied.counts)
         counters.add_versions(recorded.counts)
     return applied
+
+
+def _busy_with_others(reports: Sequence[Report]) -> dict[int, str]:
+    """{device: module} of those whose last word is a step, and which have no pushed task that it is about.
+
+    A second copy of an update that another copy has brought to its end already is still running there.
+    """
+    last: dict[int, Inform | Step] = {r.device_id: r for r in reports if isinstance(r, Inform | Step)}
+    steps = {pk: r.module for pk, r in last.items() if isinstance(r, Step) and 0 <= r.step < 100}
+    if not steps:
+        return {}
+    known = UpdateTask.objects.active().filter(device__in=steps, pushed_at__isnull=False)
+    about = set(known.values_list("device_id", flat=True))
+    return {pk: module or DEFAULT_MODULE for pk, module in steps.items() if pk not in about}
 
 
 def _may_start_or_park(report: Report) -> bool:

@@ -252,6 +252,24 @@ def reserve(modules: Mapping[int, str], until: datetime) -> None:
         )
 
 
+def keep_busy(modules: Mapping[int, str], until: datetime) -> None:
+    """These devices work on a copy that no task of theirs knows of: nothing is pushed until then,
+    or their next inform of this module. A longer reservation stands. In the caller's transaction.
+
+    A row that somebody holds is left alone: waiting for it here, after other locks, could be a deadlock.
+    """
+    by_module: dict[str, list[int]] = defaultdict(list)
+    for device, module in modules.items():
+        by_module[module].append(device)
+    sooner = Q(reserved_until__isnull=True) | Q(reserved_until__lt=until)
+    for module, devices in sorted(by_module.items()):
+        rows = DevicePresence.objects.filter(sooner, device_id__in=devices)
+        if connection.features.has_select_for_update_skip_locked:
+            free = rows.select_for_update(skip_locked=True).order_by("device_id")
+            rows = DevicePresence.objects.filter(pk__in=list(free.values_list("pk", flat=True)))
+        rows.update(reserved_until=until, reserved_module=module)
+
+
 def release(informed: Iterable[tuple[int, str]]) -> None:
     """These modules (device id, module) informed: whatever the devices did with them is over."""
     told = set(informed)

@@ -56,7 +56,6 @@ class Unit:
     life: int = 0  # what was planned in an earlier life does not happen
     pushes: list[datetime] = field(default_factory=list)
     stepped: datetime = BIRTH - timedelta(days=1)
-    done_at: datetime = BIRTH - timedelta(days=1)  # with the last copy, by its own word
 
     def runs(self, version: str, at: datetime) -> None:
         self.version = version
@@ -228,7 +227,7 @@ class World:
 
     def deliver(self, name: str, payload: bytes) -> bool:
         unit = self.by_name[name]
-        if unit.pushes and unit.done_at < unit.pushes[-1] and self.now - unit.pushes[-1] < seconds(30):
+        if unit.pushes and self.now - unit.pushes[-1] < seconds(30):
             self.wrong.append(f"a second copy within 30 seconds: {name} at {self.now}")
         unit.pushes.append(self.now)
         if unit.connection and not self.chance(0.1):
@@ -257,14 +256,13 @@ class World:
             self.plan(at + 2, lambda: self.restart(unit, version), unit)
 
     def give_up(self, unit: Unit, number: int) -> None:
-        unit.is_busy, unit.done_at = False, self.now
+        unit.is_busy = False
         self.step(unit, number)
 
     def restart(self, unit: Unit, version: str) -> None:
         self.power_cut(unit, self.random.uniform(1, 20))
         if self.chance(0.2):
             return  # it falls back
-        unit.done_at = self.now
         unit.runs("9.9.9" if self.chance(0.1) else version, self.now)
 
 

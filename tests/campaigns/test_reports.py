@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from campaigns import expand, life, moves, reports, sweep
+from campaigns.life import PUSH_SPACING
 from campaigns.models import Campaign, TaskEvent, UpdateTask
 from campaigns.reports import Down, Inform, Step, Up
 from campaigns.states import EventKind, Policy, TaskStatus
@@ -382,3 +383,26 @@ def test_of_two_progress_reports_read_at_once_the_further_one_stands(
         life.on_step(state, progress, "", now)
         assert moves.write([state], now)[0] == {state.id}
     assert UpdateTask.objects.get().progress == 60
+
+
+def test_a_step_that_no_pushed_task_is_about_keeps_the_next_push_away(
+    running: tuple[Campaign, Device], now: datetime
+) -> None:
+    """A second copy goes on after the first one has brought the device to its target."""
+    campaign, device = running
+    reports.apply([inform(device, "2.0.0", now)], now)
+    assert counts(campaign) == {"SUCCEEDED": 1}
+    reports.apply([step(device, 40, now)], now)
+    rows = DevicePresence.objects.filter(device=device)
+    assert rows.get().reserved_until == now + PUSH_SPACING
+    rows.update(reserved_until=now + timedelta(minutes=20))
+    reports.apply([step(device, 50, now)], now)
+    assert rows.get().reserved_until == now + timedelta(minutes=20), "a longer reservation stands"
+    reports.apply([inform(device, "2.0.0", now)], now)
+    assert rows.get().reserved_until is None
+
+
+def test_a_step_of_a_pushed_task_reserves_nothing(running: tuple[Campaign, Device], now: datetime) -> None:
+    _campaign, device = running
+    reports.apply([step(device, 40, now)], now)
+    assert DevicePresence.objects.get(device=device).reserved_until is None
