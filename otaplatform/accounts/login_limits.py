@@ -17,7 +17,7 @@ from django.utils import timezone
 from otaplatform.accounts.models import CounterKind, LoginCounter, User
 
 # Behind one address there may be an office; a user may be attacked from many addresses.
-_TIMES = {CounterKind.ADDRESS: 5, CounterKind.USER_AND_ADDRESS: 1, CounterKind.USER: 10, CounterKind.CODE: 1}
+_TIMES = {CounterKind.ADDRESS: 5, CounterKind.USER_AND_ADDRESS: 1, CounterKind.USER: 10}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Attempt:
             CounterKind.ADDRESS: self.address,
             CounterKind.USER_AND_ADDRESS: f"{self.address}\n{name}",
             CounterKind.USER: name,
-            CounterKind.CODE: name,
         }[kind]
         return hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()
 
@@ -48,7 +47,6 @@ class Refusal:
 
 
 PASSWORD = (CounterKind.ADDRESS, CounterKind.USER_AND_ADDRESS, CounterKind.USER)
-SECOND_FACTOR = (CounterKind.CODE,)
 
 
 def window() -> timedelta:
@@ -83,7 +81,7 @@ def forgive(attempt: Attempt, kinds: tuple[CounterKind, ...] = PASSWORD) -> None
     with transaction.atomic():
         for kind in kinds:
             rows = LoginCounter.objects.filter(key=attempt.subject(kind))
-            if kind in (CounterKind.USER_AND_ADDRESS, CounterKind.CODE):
+            if kind == CounterKind.USER_AND_ADDRESS:
                 rows.delete()
             else:
                 rows.filter(count__gt=0).update(count=F("count") - 1)
@@ -101,7 +99,7 @@ def _count(attempt: Attempt, kind: CounterKind, now: datetime) -> LoginCounter:
             key=key,
             kind=kind,
             user=None if kind == CounterKind.ADDRESS else attempt.user,
-            address="" if kind in (CounterKind.USER, CounterKind.CODE) else attempt.address,
+            address="" if kind == CounterKind.USER else attempt.address,
             count=0,
             started_at=now,
         )

@@ -100,7 +100,6 @@ class CounterKind(models.TextChoices):
     ADDRESS = "address", _("All log-ins from an address")
     USER_AND_ADDRESS = "user_and_address", _("A user's log-ins from an address")
     USER = "user", _("All log-ins of a user")
-    CODE = "code", _("A user's codes")
 
 
 class LoginCounter(models.Model):

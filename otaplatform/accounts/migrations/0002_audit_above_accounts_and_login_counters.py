@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(editable=False, max_length=64, unique=True)),
-                ('kind', models.CharField(choices=[('address', 'All log-ins from an address'), ('user_and_address', "A user's log-ins from an address"), ('user', 'All log-ins of a user'), ('code', "A user's codes")], max_length=16, verbose_name='what is counted')),
+                ('kind', models.CharField(choices=[('address', 'All log-ins from an address'), ('user_and_address', "A user's log-ins from an address"), ('user', 'All log-ins of a user')], max_length=16, verbose_name='what is counted')),
                 ('address', models.CharField(blank=True, max_length=45, verbose_name='address')),
                 ('count', models.PositiveIntegerField(default=0, verbose_name='failed attempts')),
                 ('started_at', models.DateTimeField(db_index=True, verbose_name='since')),
