@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.db.models import F
 
 from campaigns import services as updates
-from campaigns.models import Campaign
+from campaigns.life import PUSH_SPACING
+from campaigns.models import Campaign, UpdateTask
 from campaigns.services import Plan
 from firmware.models import Firmware
 from otaplatform.accounts.models import Account
@@ -71,6 +73,7 @@ def test_a_batch_that_runs_again_ends_again(
     webhook = hook(events=["campaign.completed"])
     campaign = finished()
     look()
+    UpdateTask.objects.update(pushed_at=F("pushed_at") - PUSH_SPACING)
     updates.update_again(campaign)
     work()
     look()
